@@ -1,0 +1,3 @@
+"""Pulsetrail: a flight recorder for WebSocket connections."""
+
+__version__ = "0.1.0"

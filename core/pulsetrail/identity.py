@@ -1,0 +1,54 @@
+"""Identifiers: who is who in the log, and in which shard.
+
+The log never holds a client's own id. It holds ``client_ref``, a keyed hash, so that erasing one row of
+``client_identity`` makes a person unreadable while the log stays append-only. The key is made at the first migration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import time
+from ipaddress import IPv4Address, ip_address, ip_network
+from uuid import UUID
+
+KEY_BYTES = 32
+
+
+def new_id() -> UUID:
+    """A UUIDv7: unique, and sorted by the millisecond of its making (RFC 9562, section 5.7)."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return UUID(int=value)
+
+
+def client_ref(key: bytes, client_id: str) -> UUID:
+    """The pseudonym of a client: the first 128 bits of HMAC-SHA-256 (RFC 2104) over its id."""
+    return UUID(bytes=hmac.digest(key, client_id.encode(), "sha256")[:16])
+
+
+def shard_of(subject: UUID | str, shards: int) -> int:
+    """The shard of a client (by its ``client_ref``), or of a node or address prefix (by its text).
+
+    The first 8 bytes of SHA-256 as a big-endian number, modulo ``shards``. It is written down with test vectors and
+    never changes: events of one client must stay in one shard.
+    """
+    raw = subject.bytes if isinstance(subject, UUID) else subject.encode()
+    return int.from_bytes(hashlib.sha256(raw).digest()[:8], "big") % shards
+
+
+def address_prefix(address: str) -> str:
+    """The network an address belongs to, as far as we store it: /24 for IPv4, /48 for IPv6, ``unknown`` otherwise.
+
+    >>> address_prefix("192.0.2.77")
+    '192.0.2.0/24'
+    """
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return "unknown"
+    if not isinstance(parsed, IPv4Address) and parsed.ipv4_mapped:
+        parsed = parsed.ipv4_mapped
+    return str(ip_network(f"{parsed}/{24 if isinstance(parsed, IPv4Address) else 48}", strict=False))
