@@ -11,6 +11,7 @@ import hmac
 import os
 import time
 from ipaddress import IPv4Address, ip_address, ip_network
+from typing import NamedTuple
 from uuid import UUID
 
 KEY_BYTES = 32
@@ -52,3 +53,12 @@ def address_prefix(address: str) -> str:
     if not isinstance(parsed, IPv4Address) and parsed.ipv4_mapped:
         parsed = parsed.ipv4_mapped
     return str(ip_network(f"{parsed}/{24 if isinstance(parsed, IPv4Address) else 48}", strict=False))
+
+
+class ClientIdentity(NamedTuple):
+    """One row of ``client_identity``, the only place that can name a client."""
+
+    client_ref: UUID
+    client_id: str
+    subject: str | None = None
+    """Who the token said it is, if there was one."""
