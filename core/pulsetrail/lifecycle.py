@@ -5,7 +5,7 @@ moves bytes and calls it; every rule about heartbeats, misses, staleness and idl
 
 ::
 
-    OPEN ──miss × limit──▶ STALE ──answer──▶ OPEN
+    OPEN ──misses──▶ STALE ──answer──▶ OPEN
       │                      │
       │                      ├─ the kernel shows a dead path ──▶ end with 4200
       │                      └─ no answer for IDLE_TIMEOUT ────▶ end with 4201
@@ -25,7 +25,6 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from pulsetrail.close_codes import Reason
-from pulsetrail.evidence import CLASSIFIER_VERSION, classify, is_dead_path, kernel_acknowledges
 from pulsetrail.events import (
     LATENCY_BOUNDS_US,
     ConnectionClosed,
@@ -38,6 +37,7 @@ from pulsetrail.events import (
     Payload,
     TcpInfo,
 )
+from pulsetrail.evidence import CLASSIFIER_VERSION, classify, is_dead_path, kernel_acknowledges
 
 LATENCY_WINDOW: Final = 300.0
 """Seconds that one ``latency.sampled`` covers at most."""
