@@ -9,6 +9,7 @@
     │   ├── PortInUse             another program listens on the port
     │   └── SchemaMismatch        the database is too old, too new, or not migrated
     ├── LogUnavailable            the database cannot be reached now: exit 3, or try again
+    ├── EmbeddedPostgresFailed    the embedded server did not start: exit 3
     ├── AppendRefused             the log took nothing of a batch
     │   ├── LaneGap               the batch does not follow the lane's last sequence
     │   └── ClockSkew             the database's clock and ours have parted
@@ -102,6 +103,21 @@ class LogUnavailable(PulsetrailError):
 
     def __str__(self) -> str:
         return f"The database is not available: {self.detail}."
+
+
+class EmbeddedPostgresFailed(PulsetrailError):
+    """The embedded PostgreSQL did not start; ``detail`` holds its own words, ``directory`` its data."""
+
+    exit_code = 3
+
+    def __init__(self, directory: Path | None, detail: str) -> None:
+        super().__init__(directory, detail)
+        self.directory = directory
+        self.detail = detail
+
+    def __str__(self) -> str:
+        where = f" in {self.directory}" if self.directory is not None else ""
+        return f"The embedded PostgreSQL{where} did not start: {self.detail}."
 
 
 class AppendRefused(PulsetrailError):
