@@ -1,0 +1,184 @@
+"""The gateway's HTTP routes: updates for publishers and for clients that fell back to polling, tickets, health."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from pulsetrail.errors import LogUnavailable
+from pulsetrail.settings import AuthMode, is_loopback
+from pulsetrail_service.auth import Authenticator, Forbidden, Identity, Unauthorized, bearer_of
+from pulsetrail_service.frames import encode_json
+from pulsetrail_service.updates import Broadcaster
+
+PROBLEM = "application/problem+json"
+_TOPIC = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$"
+
+Readiness = Callable[[], dict[str, str]]
+"""What is not ready, by part, each in a few words; empty when everything is."""
+
+
+class NewUpdate(BaseModel):
+    """An update to broadcast."""
+
+    topic: str = Field(pattern=_TOPIC, examples=["prices"])
+    data: Any = Field(examples=[{"EURUSD": 1.0831}])
+
+
+class Published(BaseModel):
+    """The place that an update got."""
+
+    stream_epoch: str
+    stream_position: int
+
+
+class Ticket(BaseModel):
+    """A ticket: send it as the subprotocol ``ticket.<ticket>``, once."""
+
+    ticket: str
+    expires_in: float = Field(description="Seconds.")
+
+
+class Publishing(NamedTuple):
+    """Who may publish over HTTP: whoever has the token; without one, this machine."""
+
+    token: str | None
+    max_bytes: int
+
+
+def problem(status: int, title: str, detail: str, *, retry_after: int | None = None) -> Response:
+    """An error for programs (RFC 9457)."""
+    body = encode_json({"type": "about:blank", "title": title, "status": status, "detail": detail})
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(body, status, headers, PROBLEM)
+
+
+def is_local(request: Request) -> bool:
+    """Whether the request came from this machine, and not through a proxy that stands on it."""
+    return (
+        request.client is not None
+        and is_loopback(request.client.host)
+        and "x-forwarded-for" not in request.headers
+        and "forwarded" not in request.headers
+    )
+
+
+def may(request: Request, token: str | None) -> bool:
+    """Whether a request carries ``token``; without one set, whether it comes from this machine."""
+    if token is None:
+        return is_local(request)
+    given = bearer_of(request.headers.get("authorization", ""))
+    return secrets.compare_digest(given.encode(), token.encode())
+
+
+def update_routes(broadcaster: Broadcaster, authenticator: Authenticator, publishing: Publishing) -> APIRouter:
+    """``/v1/updates`` and ``/v1/tickets``."""
+    router = APIRouter(prefix="/v1", tags=["updates"])
+
+    @router.post("/updates", status_code=202, response_model=Published)
+    async def publish(request: Request) -> Response:
+        """Broadcast an update to every connected client."""
+        if not may(request, publishing.token):
+            return problem(401, "unauthorized", "Send PULSETRAIL_PUBLISH_TOKEN as a bearer token.")
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > publishing.max_bytes:
+                return problem(413, "too large", f"An update has at most {publishing.max_bytes} bytes.")
+        try:
+            update = NewUpdate.model_validate_json(body)
+        except ValueError as error:
+            return problem(400, "malformed", f"The update is not valid: {_first_line(error)}")
+        try:
+            position = await broadcaster.publish(update.topic, update.data)
+        except LogUnavailable as error:
+            return problem(503, "unavailable", str(error), retry_after=5)
+        return Response(
+            encode_json({"stream_epoch": broadcaster.epoch, "stream_position": position}),
+            202,
+            media_type="application/json",
+        )
+
+    @router.get("/updates")
+    async def poll(
+        since: Annotated[int | None, Query(ge=0)] = None,
+        since_epoch: Annotated[str | None, Query(max_length=64)] = None,
+        authorization: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        """The updates since a place in the stream; ``resumed`` is false when they are not all to be had."""
+        try:
+            _bearer(authenticator, authorization)
+        except Unauthorized as error:
+            return problem(401, "unauthorized", str(error))
+        except Forbidden as error:
+            return problem(403, "forbidden", str(error))
+        replay = broadcaster.replay(since_epoch, since)
+        body = encode_json(
+            {
+                "stream_epoch": broadcaster.epoch,
+                "stream_position": broadcaster.ring.head,
+                "resumed": replay.resumed,
+                "updates": [msgspec.Raw(update.message()) for update in replay.updates],
+            }
+        )
+        return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+    if authenticator.mode is AuthMode.TICKET:
+
+        @router.post("/tickets", response_model=Ticket)
+        async def ticket(authorization: Annotated[str | None, Header()] = None) -> Response:
+            """A ticket for one handshake, for the bearer of a token."""
+            try:
+                identity = authenticator.bearer(bearer_of(authorization or ""))
+            except Unauthorized as error:
+                return problem(401, "unauthorized", str(error))
+            except Forbidden as error:
+                return problem(403, "forbidden", str(error))
+            issued, seconds = authenticator.issue_ticket(identity)
+            body = encode_json({"ticket": issued, "expires_in": seconds})
+            return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+    return router
+
+
+def _bearer(authenticator: Authenticator, authorization: str | None) -> Identity:
+    """Who polls: the same people as who may connect."""
+    if authenticator.mode is AuthMode.NONE:
+        return Identity()
+    return authenticator.bearer(bearer_of(authorization or ""))
+
+
+def _first_line(error: Exception) -> str:
+    errors = getattr(error, "errors", None)
+    if errors is None:
+        return str(error).splitlines()[0]
+    first = errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}."
+
+
+def health_routes(readiness: Readiness) -> APIRouter:
+    """``/healthz`` (this process answers) and ``/readyz`` (it takes connections)."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/healthz")
+    async def healthz() -> Response:
+        """The process is alive."""
+        return Response(b'{"status":"ok"}', media_type="application/json")
+
+    @router.get("/readyz")
+    async def readyz() -> Response:
+        """Whether the gateway takes connections. The database being away does not keep it from that: the journal
+        takes its place, and the answer says so under ``degraded``."""
+        waiting = readiness()
+        degraded = {part: waiting.pop(part) for part in ("log",) if part in waiting}
+        body = {"status": "waiting" if waiting else "ready", "waiting": waiting, "degraded": degraded}
+        return Response(encode_json(body), 503 if waiting else 200, media_type="application/json")
+
+    return router
