@@ -119,6 +119,11 @@ ENDINGS: Final = (
     Ending(Reason.UNKNOWN, Initiator.UNKNOWN, (), Retry.YES),
 )
 
+CLIENT_CAUSES: Final = frozenset(
+    {*Reason, "network_offline", "page_reload", "timeout", "attempt_failed", "manual", "resume"}
+)
+"""What a client may state as the cause of an end or of a reconnect; a metric label, so the list is closed."""
+
 BY_REASON: Final[dict[Reason, Ending]] = {ending.reason: ending for ending in ENDINGS}
 BY_CODE: Final[dict[int, Ending]] = {code: ending for ending in ENDINGS for code in ending.codes}
 

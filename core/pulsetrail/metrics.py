@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from pulsetrail.close_codes import Initiator, Reason
+from pulsetrail.close_codes import CLIENT_CAUSES, Initiator, Reason
 from pulsetrail.events import EventClass
 
 OTHER: Final = "other"
@@ -37,7 +37,6 @@ COLLECTOR_OUTCOMES: Final = (
 )
 REJECTIONS: Final = (
     "rate_limited",
-    "origin",
     "unauthorized",
     "forbidden",
     "connection_limit",
@@ -54,6 +53,7 @@ BREAKER_STATES: Final = ("closed", "half_open", "open")
 """The value of ``pulsetrail_breaker_state`` is the index."""
 
 _REASONS: Final = (*Reason, OTHER)
+_CAUSES: Final = (*sorted(CLIENT_CAUSES), OTHER)
 _INITIATORS: Final = (*Initiator, OTHER)
 _ANY_NODE: Final = ("<a node's id>",)
 
@@ -180,7 +180,7 @@ RECONNECTS: Final = Instrument(
     "ws_updates_reconnects_total",
     "counter",
     "Connections that follow an earlier one of the same page, by the cause that the client states.",
-    {"cause": _REASONS},
+    {"cause": _CAUSES},
 )
 DURATION: Final = Instrument(
     "ws_updates_connection_duration_seconds", "histogram", "Age of connections when they ended."

@@ -168,6 +168,9 @@ class Settings(BaseSettings):
     telemetry_rate_per_address: str = Field(
         "600/minute", description="Telemetry batches of one address prefix and process, in limits notation."
     )
+    accept_reports: bool = Field(
+        True, description="Take browsers' network reports; false answers 410, which unsubscribes them."
+    )
 
     # Updates
     updates_ring: int = Field(1024, ge=1, le=1_000_000, description="Newest updates kept for clients that resume.")

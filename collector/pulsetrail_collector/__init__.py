@@ -1,0 +1,1 @@
+"""The collector: takes the browsers' own account of their connections, and browsers' network reports."""
