@@ -1,6 +1,7 @@
 """The gateway's composition root: settings in, a FastAPI app out.
 
-``Gateway`` holds the parts of one process and starts and stops them in order; ``create_app`` puts them behind routes.
+``Gateway`` holds the parts of one process, wired; ``create_app`` puts them behind routes. The app's lifespan starts and
+stops them: what was open before a crash is ended first, the journal is closed last.
 """
 
 from __future__ import annotations
@@ -12,22 +13,19 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Response
+from pulsetrail.shipper import Shipper
 from starlette.routing import WebSocketRoute
-from starlette.types import Receive, Scope, Send
 
 from pulsetrail import __version__
 from pulsetrail.addresses import networks
-from pulsetrail.errors import UsageError
-from pulsetrail.identity import Deployment
 from pulsetrail.journal import Journal
 from pulsetrail.lifecycle import Limits
-from pulsetrail.log import Log
+from pulsetrail.log import Deployment, Log
 from pulsetrail.metrics import PipelineMetrics
-from pulsetrail.metrics_snapshot import SnapshotReader
+from pulsetrail.metrics_snapshot import SnapshotReader, SnapshotWriter, sample_loop_lag
 from pulsetrail.rates import RateLimiter
 from pulsetrail.settings import Settings
-from pulsetrail.shipper import Shipper
 from pulsetrail_service.auth import Authenticator, Forbidden, Unauthorized
 from pulsetrail_service.breaker import Breaker
 from pulsetrail_service.endpoint import UpdatesEndpoint
@@ -41,4 +39,205 @@ from pulsetrail_service.rejections import Rejections
 from pulsetrail_service.routes import Publishing, health_routes, update_routes
 from pulsetrail_service.updates import Broadcaster, UpdateSource
 
+UPDATES_PATH = "/ws/updates"
+
+PROBE_WAIT = 2.0
+"""Seconds after a missed heartbeat at which the three layers are looked at; at most half an interval."""
+
+DRAIN_FLUSH = 5.0
+"""Seconds that the shipper gets to empty the journal at the end; what is left waits for the next start."""
+
 logger = logging.getLogger("pulsetrail.gateway")
+
+
+class Gateway:
+    """One gateway process: everything behind ``/ws/updates``, wired and not yet running."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        node_id: str,
+        worker: int,
+        deployment: Deployment,
+        journal: Journal,
+        log: Log,
+        source: UpdateSource,
+        metrics: PipelineMetrics,
+        snapshots: Path,
+        ticket_key: str,
+    ) -> None:
+        """``snapshots`` is the directory of the processes' metrics; ``ticket_key`` signs tickets for all workers."""
+        loop = asyncio.get_running_loop()
+        self.settings = settings
+        self.worker = worker
+        self.journal = journal
+        self.log = log
+        self.metrics = metrics
+        self.recorder = Recorder(journal, node_id=node_id, shards=deployment.shards)
+        self.authenticator = _authenticator(settings, ticket_key)
+        self.hub = Hub(
+            self.recorder,
+            limits=Limits(
+                settings.heartbeat_miss_limit,
+                settings.idle_timeout,
+                min(PROBE_WAIT, settings.heartbeat_interval / 2),
+            ),
+            heartbeat_interval=settings.heartbeat_interval,
+            reconnect_spread=settings.reconnect_spread,
+            clock=loop.time,
+            verify_token=self._verify_token,
+        )
+        self.broadcaster = Broadcaster(
+            self.hub,
+            source,
+            ring=settings.updates_ring,
+            breaker=Breaker(settings.breaker_failures, settings.breaker_seconds),
+            metrics=metrics,
+        )
+        self.rejections = Rejections(self.recorder, loop.time)
+        self.hub.on_tick(self.rejections.tick)
+        self.shipper = Shipper(journal, log, observer=metrics)
+        self.lease = Lease(log, self.hub, seconds=settings.node_lease, node_started=self._node_started)
+        self.reader = SnapshotReader(snapshots)
+        self.writer = SnapshotWriter(snapshots, f"gateway-{worker}", metrics.registry)
+        self.endpoint = UpdatesEndpoint(
+            self.hub,
+            self.broadcaster,
+            _admission(settings, self.authenticator),
+            self.rejections,
+            client_key=deployment.client_key,
+            trusted_proxies=networks(settings.trusted_proxies),
+            heartbeat_ms=int(settings.heartbeat_interval * 1000),
+            auth_mode=settings.auth_mode,
+            write_buffer=settings.send_buffer_bytes,
+            user_timeout=settings.tcp_user_timeout,
+        )
+        self._source = source
+        self._tasks: list[asyncio.Task[None]] = []
+        self._drained = 0
+
+    async def start(self) -> None:
+        """End what a crash left open, say that this node began, and run."""
+        ended = await self.journal.recover()
+        if ended:
+            logger.warning("%d connections were open when this node last ended; they are recorded as lost", ended)
+        self._node_started(None)
+        runs = [
+            self.shipper.run(),
+            self.lease.run(),
+            self.broadcaster.run(),
+            self.writer.run(),
+            sample_loop_lag(self.metrics),
+        ]
+        if self.settings.live_figures_interval and self.worker == 0:
+            runs.append(publish_live_figures(self.broadcaster, self.reader, self.settings.live_figures_interval))
+        self._tasks = [asyncio.create_task(run) for run in runs]
+        for task in self._tasks:
+            task.add_done_callback(_complain)
+        self.hub.wheel.start()
+
+    async def drain(self) -> None:
+        """Close every connection in order; called when nothing new is accepted any more."""
+        self._drained = await self.hub.drain(self.settings.drain_seconds)
+
+    async def stop(self) -> None:
+        """Say that this node ended, send what can be sent in a bounded time, and close."""
+        self.hub.wheel.stop()
+        self.recorder.node_stopped(self._drained)
+        await self.shipper.drain(DRAIN_FLUSH)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.lease.release(), 1.0)
+        await self._source.close()
+        await self.journal.close()
+        await self.log.close()
+
+    def readiness(self) -> dict[str, str]:
+        """What is not ready, by part; ``log`` alone does not keep the gateway from taking connections."""
+        waiting = {}
+        if self.hub.draining:
+            waiting["gateway"] = "it is shutting down"
+        if not self.journal.accepts_handshakes:
+            waiting["journal"] = str(self.journal.failing or f"it is {self.journal.fill:.0%} full")
+        if self.shipper.state.last_error is not None:
+            waiting["log"] = f"{self.shipper.state.last_error} {self.journal.unshipped} events wait in the journal."
+        return waiting
+
+    def _node_started(self, previous_epoch: int | None) -> None:
+        self.recorder.node_started(self.worker, self.settings.heartbeat_interval, previous_epoch)
+
+    def _verify_token(self, token: str) -> float | None:
+        try:
+            return self.authenticator.bearer(token).expires
+        except (Unauthorized, Forbidden) as error:
+            raise PermissionError(str(error)) from None
+
+
+def create_app(gateway: Gateway, *, targets: Targets, routers: Sequence[APIRouter] = ()) -> FastAPI:
+    """The gateway's app; ``routers`` are what else is served on its port, such as the collector's."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await gateway.start()
+        try:
+            yield
+        finally:
+            await gateway.stop()
+
+    settings = gateway.settings
+    app = FastAPI(
+        title="Pulsetrail",
+        version=__version__,
+        summary="A flight recorder for WebSocket connections.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    # First in the list, and raw: the way of a handshake is the one that has to be short.
+    app.router.routes.insert(0, WebSocketRoute(UPDATES_PATH, gateway.endpoint, name="updates"))
+
+    @app.get(UPDATES_PATH, include_in_schema=False)
+    async def upgrade_required() -> Response:
+        body = "This is a WebSocket endpoint; connect to it with one (RFC 6455).\n"
+        return Response(body, 426, {"Upgrade": "websocket", "Connection": "upgrade"}, "text/plain")
+
+    publish_token = settings.publish_token.get_secret_value() if settings.publish_token else None
+    read_token = settings.read_token.get_secret_value() if settings.read_token else None
+    publishing = Publishing(publish_token, settings.max_message_bytes)
+    app.include_router(update_routes(gateway.broadcaster, gateway.authenticator, publishing))
+    app.include_router(health_routes(gateway.readiness))
+    app.include_router(metrics_routes(gateway.reader, read_token, targets))
+    for router in routers:
+        app.include_router(router)
+    return app
+
+
+def _authenticator(settings: Settings, ticket_key: str) -> Authenticator:
+    return Authenticator(
+        settings.auth_mode,
+        key=settings.jwt_key.get_secret_value() if settings.jwt_key else None,
+        algorithm=settings.jwt_algorithm,
+        audience=settings.jwt_audience,
+        ticket_key=ticket_key,
+        ticket_seconds=settings.ticket_seconds,
+    )
+
+
+def _admission(settings: Settings, authenticator: Authenticator) -> Admission:
+    rate, per_address = settings.handshake_rate, settings.handshake_rate_per_address
+    return Admission(
+        authenticator,
+        RateLimiter(rate, per_address),
+        ceiling=RateLimiter(ceiling_of(rate), ceiling_of(per_address)),
+        allowed_origins=settings.allowed_origins,
+        max_connections=settings.max_connections,
+        max_connections_per_address=settings.max_connections_per_address,
+    )
+
+
+def _complain(task: asyncio.Task[None]) -> None:
+    """A part that stops by itself is a bug; without this nobody would hear of it."""
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("a part of the gateway stopped: %r", task.exception(), exc_info=task.exception())

@@ -11,9 +11,9 @@ from enum import Enum
 class BreakerState(Enum):
     """``OPEN`` lets nothing through, ``TRIAL`` one call."""
 
-    CLOSED = 0
-    TRIAL = 1
-    OPEN = 2
+    CLOSED = "closed"
+    TRIAL = "half_open"
+    OPEN = "open"
 
 
 class Breaker:

@@ -63,9 +63,6 @@ class UpdatesEndpoint:
         self._user_timeout = user_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "websocket":
-            await _upgrade_required(send)
-            return
         await receive()
         request = read_request(
             scope["client"], scope["headers"], scope["subprotocols"], scope["query_string"], self._trusted
@@ -183,10 +180,3 @@ async def _plain_http(refusal: Refusal, send: Send) -> None:
     problem = {"type": "about:blank", "status": refusal.status, "title": refusal.reason, "detail": refusal.detail}
     await send({"type": "websocket.http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": encode_json(problem)})
-
-
-async def _upgrade_required(send: Send) -> None:
-    body = b"This is a WebSocket endpoint; connect to it with one (RFC 6455).\n"
-    headers = [(b"content-type", b"text/plain"), (b"upgrade", b"websocket"), (b"connection", b"upgrade")]
-    await send({"type": "http.response.start", "status": 426, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -64,11 +64,16 @@ class Hub:
         self._tokens: list[tuple[float, int, Connection]] = []
         self._token_of: dict[Connection, float] = {}
         self._order = 0
+        self._ticked: list[Callable[[float], None]] = []
         self._empty = asyncio.Event()
         self._empty.set()
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def on_tick(self, callback: Callable[[float], None]) -> None:
+        """Call ``callback`` with the time at each tick of the wheel."""
+        self._ticked.append(callback)
 
     # --- coming and going ---
 
@@ -164,6 +169,8 @@ class Hub:
                 connection.record(drafts)
 
     def _tick(self, now: float) -> None:
+        for callback in self._ticked:
+            callback(now)
         while self._probes and self._probes[0][0] <= now:
             self._probe(self._probes.popleft()[1], now)
         while self._closing and self._closing[0][0] <= now:

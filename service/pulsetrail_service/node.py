@@ -49,3 +49,11 @@ class Lease:
         self._node_started(fenced)
         self._hub.send_all_away(Reason.FORCED_RECONNECT)
         await self._log.renew_lease(recorder.node_id, recorder.epoch, self._seconds)
+
+    async def release(self) -> None:
+        """Give the lease back: this node ended in order. The reaper does without it, a lease later."""
+        recorder = self._hub.recorder
+        try:
+            await self._log.release_lease(recorder.node_id, recorder.epoch)
+        except LogUnavailable as error:
+            logger.debug("the lease was not released: %s", error)

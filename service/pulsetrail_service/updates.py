@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -140,6 +140,16 @@ class Ring:
         return Replay(resumed=True, updates=list(self._updates)[-missed:])
 
 
+class BroadcastMetrics(Protocol):
+    """Who is told how the broadcast goes."""
+
+    def broadcast_finished(self, seconds: float) -> None:
+        """One write to every client took so long."""
+
+    def breaker_changed(self, state: str) -> None:
+        """The breaker is now ``closed``, ``half_open`` or ``open``."""
+
+
 class Broadcaster:
     """Takes updates from the source to the ring and to every client, behind a circuit breaker."""
 
@@ -150,15 +160,16 @@ class Broadcaster:
         *,
         ring: int,
         breaker: Breaker,
-        observe_seconds: Callable[[float], None],
+        metrics: BroadcastMetrics,
     ) -> None:
         self._hub = hub
         self._source = source
-        self._observe_seconds = observe_seconds
+        self._metrics = metrics
         self.ring = Ring(ring)
         self.breaker = breaker
         self._started = False
         self._suspended_at = 0.0
+        metrics.breaker_changed(breaker.state.value)
 
     @property
     def epoch(self) -> str:
@@ -210,13 +221,15 @@ class Broadcaster:
             self.ring.append(update)
         frame = b"".join(text_frame(update.message()) for update in updates)
         self._hub.broadcast(frame, len(updates), updates[-1].position)
-        self._observe_seconds(self._hub.clock() - began)
+        self._metrics.broadcast_finished(self._hub.clock() - began)
 
     def _failed(self, error: Exception) -> None:
         if not isinstance(error, PulsetrailError):
             logger.exception("the broadcast failed")
         now = self._hub.clock()
-        if self.breaker.failed(now):
+        opened = self.breaker.failed(now)
+        self._metrics.breaker_changed(self.breaker.state.value)
+        if opened:
             self._suspended_at = now
             suspended = BroadcastSuspended(cause=type(error).__name__, failures=self.breaker.failures)
             self._hub.recorder.of_node("broadcast.suspended", suspended)
@@ -224,6 +237,7 @@ class Broadcaster:
 
     def _succeeded(self) -> None:
         if self.breaker.succeeded():
+            self._metrics.breaker_changed(self.breaker.state.value)
             suspended_ms = int((self._hub.clock() - self._suspended_at) * 1000)
             self._hub.recorder.of_node("broadcast.resumed", BroadcastResumed(suspended_ms=suspended_ms))
             self._hub.tell(message_frame({"type": "restored"}))
