@@ -1,0 +1,57 @@
+# Two commands do it all: `make run` and `make test`. Both set up what they need and work offline afterwards.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+export PYTHON
+
+.PHONY: help run demo test lint format lock setup setup-tests clean
+
+help:
+	@echo "make run             set up and serve (ARGS=\"--port 9000 --workers 2\")"
+	@echo "make demo            the same, with simulated clients"
+	@echo "make test            everything that CI runs (ARGS=\"-k journal\" goes to pytest)"
+	@echo "make lint            the checks without the tests"
+	@echo "make format          format the code"
+	@echo "make lock            bring the lock files up to date with pyproject.toml"
+	@echo "make clean           remove the virtual environment and caches; data stays"
+
+run: setup
+	@exec $(BIN)/python -m pulsetrail.cli serve $(ARGS)
+
+demo: setup
+	@exec $(BIN)/python -m pulsetrail.cli demo $(ARGS)
+
+test: lint
+	@scripts/test-tools
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m mypy tests
+	$(BIN)/lint-imports
+
+format: setup-tests
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+setup:
+	@scripts/venv requirements.lock
+
+setup-tests:
+	@scripts/venv requirements-dev.lock
+
+# Versions and hashes only: an address in a lock file would not work behind a mirror.
+COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
+
+lock: setup-tests
+	$(COMPILE) --group build --output-file requirements.lock
+	$(COMPILE) --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	npm --prefix tests/clients/node install --package-lock-only --no-audit --no-fund
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/clients/node/node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
