@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS identity (
     subject TEXT,
     shipped_at INTEGER
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS identity_unshipped ON identity (client_ref) WHERE shipped_at IS NULL;
+CREATE INDEX IF NOT EXISTS identity_shipped ON identity (shipped_at, client_ref);
 
 -- name: begin
 BEGIN IMMEDIATE

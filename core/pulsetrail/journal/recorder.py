@@ -14,7 +14,7 @@ from pulsetrail.events import Event
 from pulsetrail.identity import ClientIdentity
 from pulsetrail.journal.ownership import Ownership
 from pulsetrail.journal.shedding import REFUSE_HANDSHAKES, SHED_ACCOUNT
-from pulsetrail.journal.store import KEEP_SHIPPED_SECONDS, LaneState, PendingBatch
+from pulsetrail.journal.store import KEEP_SHIPPED_SECONDS, LaneState, PendingBatch, Store
 from pulsetrail.journal.writer import Group, Writer
 from pulsetrail.observer import NullObserver, PipelineObserver
 
@@ -139,7 +139,7 @@ class Journal:
             JournalFull: the cap is reached.
             JournalFailed: the disk refused, or the journal is closed.
         """
-        group = self._filling if self._filling.events or self._filling.identities else self._committing
+        group = self._filling if self._filling.events else self._committing
         if group is None:
             return
         if self._closed:
@@ -173,9 +173,15 @@ class Journal:
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._settle, group, error, shards)
 
+    def _finished_unasked(self, group: Group, error: JournalError | None, shards: frozenset[int]) -> None:
+        """On the writer thread: it has committed what it had kept back."""
+        loop = self._loop
+        if error is None and loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._tell, shards)
+
     def _settle(self, group: Group, error: JournalError | None, shards: frozenset[int]) -> None:
         self._committing = None
-        if self._filling.events or self._filling.identities:
+        if self._filling.events:
             self._hand_over()
         for waiter in group.waiters:
             if waiter.done():  # its task was cancelled
@@ -201,8 +207,8 @@ class Journal:
         self._tell(frozenset(lane.shard for lane in await self.lanes()))
         return ended
 
-    async def close(self) -> None:
-        """Commit what was recorded, close the file and let go of it."""
+    async def close(self, *, remove: bool = False) -> None:
+        """Commit what was recorded, close the file and let go of it; with ``remove``, delete it."""
         if self._closed:
             return
         if self._filling.events and self._committing is None:
@@ -214,7 +220,10 @@ class Journal:
             waiter.exception()  # retrieved here; those who need it wait for themselves
         self._closed = True
         await asyncio.to_thread(self._writer.stop)
-        self._ownership.release()
+        if remove:
+            for suffix in ("", "-wal", "-shm"):
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        self._ownership.release(remove=remove)
 
     async def __aenter__(self) -> Self:
         """The journal itself; leaving the context closes it."""
@@ -229,6 +238,8 @@ class Journal:
 
     def listen(self, listener: Callable[[frozenset[int]], None]) -> None:
         """Call ``listener`` on the loop with the shards of every commit, after it."""
+        self._loop = asyncio.get_running_loop()
+        self._writer.unasked = self._finished_unasked
         self._listeners.append(listener)
 
     async def lanes(self) -> list[LaneState]:
@@ -239,9 +250,9 @@ class Journal:
         """The next events of a shard to send; ``None`` when all are in the log."""
         return await self._writer.call(lambda store: store.pending(shard, limit))
 
-    def mark_shipped(self, shard: int, producer_id: UUID, seq: int) -> None:
+    async def mark_shipped(self, shard: int, producer_id: UUID, seq: int) -> None:
         """Events up to ``seq`` of a lane are in the log."""
-        self._writer.post(lambda store: store.mark_shipped(shard, producer_id, seq))
+        await self._writer.call(lambda store: store.mark_shipped(shard, producer_id, seq))
 
     async def rewind(self, shard: int, producer_id: UUID, seq: int) -> None:
         """The log's lane ends at ``seq``: send again what follows, and the identities."""
@@ -259,6 +270,17 @@ class Journal:
     async def mark_identities(self, identities: Sequence[ClientIdentity]) -> None:
         """These identities are in the log."""
         await self._writer.call(lambda store: store.mark_identities(identities))
+
+    async def discard_shipped(self) -> bool:
+        """Delete everything that is in the log, however young; whether the file holds nothing more that is needed."""
+
+        def discard(store: Store) -> bool:
+            store.save_marks()
+            while store.purge(keep_seconds=0):
+                pass
+            return store.is_spent()
+
+        return await self._writer.call(discard)
 
     async def open_connections(self) -> int:
         """How many connections the file holds as open."""

@@ -1,14 +1,15 @@
 """What a journal gives up when it runs full, and how it says so. Pure: no clock, no file.
 
-===========  ========================================================================
+===========  ======================================================================================
 fill from    what happens
-===========  ========================================================================
+===========  ======================================================================================
 0.5          rows that are already in the log are deleted before their 15 minutes
 0.7          events of class ``detail`` are shed
 0.8          events of class ``account`` too; the collector refuses telemetry
 0.9          new handshakes are refused: the rest is kept for the ends of the open ones
-1.0          commits fail with ``JournalFull``; ends wait in memory and are tried again
-===========  ========================================================================
+0.95         commits fail with ``JournalFull``; ends wait in memory and are tried again. What is left is for a
+             restart, which has to write the ends of all that was open
+===========  ======================================================================================
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ PURGE_EARLY: Final = 0.5
 SHED_DETAIL: Final = 0.7
 SHED_ACCOUNT: Final = 0.8
 REFUSE_HANDSHAKES: Final = 0.9
+FULL: Final = 0.95
 
 REPORT_SECONDS: Final = 1.0
 """At most one ``events.dropped`` per class and cause in this time."""

@@ -94,6 +94,7 @@ class Store:
         self.path = path
         self.max_bytes = max_bytes
         self.producer_id = new_id()
+        self.is_closed = False
         self._wal = path.with_name(path.name + "-wal")
         with self._translated():
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
@@ -447,6 +448,7 @@ class Store:
 
     def abandon(self) -> None:
         """Close the file whatever state it is in."""
+        self.is_closed = True
         with suppress(sqlite3.Error):
             self._db.close()
 

@@ -19,7 +19,7 @@ from pulsetrail.errors import JournalError, JournalFailed, JournalFull
 from pulsetrail.events import Event, EventClass, Source, encode_event
 from pulsetrail.identity import ClientIdentity
 from pulsetrail.journal.salvage import salvage, set_aside
-from pulsetrail.journal.shedding import PURGE_EARLY, DropTally, class_of, dropped_event, shed_at
+from pulsetrail.journal.shedding import FULL, PURGE_EARLY, DropTally, class_of, dropped_event, shed_at
 from pulsetrail.journal.store import JournalDamaged, Store
 from pulsetrail.observer import PipelineObserver
 
@@ -70,10 +70,12 @@ class Writer:
         self._backlog_identities: list[ClientIdentity] = []
         self._signed = time.monotonic()
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self.unasked: Finished = _tell_nobody
         try:
             self._store = self._open()
         except JournalDamaged as damage:
-            aside, self._store = self._set_aside(damage)
+            aside = self._set_aside(damage)
+            self._store = self._open()
             self._store.restore(salvage(aside), still_open=False)
         self.used_bytes = 0
         self._measure()
@@ -91,10 +93,6 @@ class Writer:
     def commit(self, group: Group, finished: Finished) -> None:
         """Commit a group; ``finished`` is called on this thread with the error, if any, and the shards written."""
         self._queue.put(partial(self._commit, group, finished))
-
-    def post(self, work: Callable[[Store], object]) -> None:
-        """Do something with the store, some time soon; an error is logged."""
-        self._queue.put(partial(self._guarded, work))
 
     async def call(self, work: Callable[[Store], _T]) -> _T:
         """Do something with the store and return its result."""
@@ -139,14 +137,13 @@ class Writer:
                     break
                 try:
                     work()
-                    self._count()
                 except Exception:  # the thread outlives every fault, or the process would hang at its next commit
                     _log.exception("The journal %s met an unexpected fault", self.path)
             if time.monotonic() >= next_tick:
                 self._guarded(lambda _: self._tick())
                 next_tick = time.monotonic() + TICK_SECONDS
-        self._guarded(lambda store: store.save_marks())
-        self._guarded(lambda store: store.close())
+        self._guarded(Store.save_marks)
+        self._guarded(Store.close)
 
     def _guarded(self, work: Callable[[Store], object]) -> None:
         try:
@@ -157,10 +154,14 @@ class Writer:
     def _with_store(self, work: Callable[[Store], _T]) -> _T:
         """Run ``work``; when the file turns out to be damaged, replace it and try once more."""
         try:
+            if self._store.is_closed:
+                self._renew()
             return work(self._store)
         except JournalDamaged as damage:
             self._replace(damage)
             return work(self._store)
+        finally:
+            self._count()
 
     def _commit(self, group: Group, finished: Finished) -> None:
         started = time.monotonic()
@@ -186,15 +187,12 @@ class Writer:
             self._observer.journal_committed(len(rows), time.monotonic() - started)
 
     def _write(self, rows: list[tuple[Event, bytes]], identities: list[ClientIdentity]) -> None:
-        if self.fill >= 1.0:
-            self._make_room()
-        try:
-            self._with_store(lambda store: store.commit(rows, identities))
-        except JournalFull:
-            self._make_room()
-            self._with_store(lambda store: store.commit(rows, identities))
+        needed = sum(len(body) for _, body in rows) / self._max_bytes
+        if self.fill + needed >= FULL:
+            self._make_room(needed)
+        self._with_store(lambda store: store.commit(rows, identities))
 
-    def _make_room(self) -> None:
+    def _make_room(self, needed: float) -> None:
         """Delete everything that is in the log already and empty the write-ahead log.
 
         Raises:
@@ -204,7 +202,7 @@ class Writer:
             pass
         self._with_store(lambda store: store.checkpoint())
         self._measure()
-        if self.fill >= 1.0:
+        if self.fill + needed >= FULL:
             raise JournalFull(self.path, self._max_bytes)
 
     def _admitted(self, events: Iterable[Event]) -> Iterable[tuple[Event, bytes]]:
@@ -251,7 +249,7 @@ class Writer:
 
     def _tick(self) -> None:
         if self.failing is not None or self._tally.pending:
-            self._commit(Group(), lambda *_: None)
+            self._commit(Group(), self.unasked)
         store = self._store
         store.save_marks()
         if time.monotonic() - self._signed >= ALIVE_SECONDS:
@@ -272,7 +270,6 @@ class Writer:
         except JournalError:  # the failure shows at the next commit; the last figure stands until then
             return
         self.fill = self.used_bytes / self._max_bytes
-        self._count()
 
     def _count(self) -> None:
         self.unshipped = self._store.unshipped
@@ -283,18 +280,31 @@ class Writer:
     def _open(self) -> Store:
         return Store(self.path, sync=self._sync, max_bytes=self._max_bytes)
 
-    def _set_aside(self, damage: JournalDamaged) -> tuple[Path, Store]:
-        aside = self.damaged = set_aside(self.path)
-        _log.error("%s It is kept as %s and replaced", damage, aside)
-        return aside, self._open()
+    def _set_aside(self, damage: JournalDamaged) -> Path:
+        self.damaged = set_aside(self.path)
+        _log.error("%s It is kept as %s and replaced", damage, self.damaged)
+        return self.damaged
 
     def _replace(self, damage: JournalDamaged) -> None:
-        """The file in use is damaged: begin a new one and carry over what can be read; what is gone is counted."""
-        expected = self._store.unshipped
+        """The file in use is damaged: begin a new one."""
         self._store.abandon()
-        aside, self._store = self._set_aside(damage)
-        lost = expected - self._store.restore(salvage(aside), still_open=True)
-        if lost > 0:
-            event = dropped_event("unknown", "journal_damaged", lost, shard=0)
+        self._set_aside(damage)
+        self._renew()
+
+    def _renew(self) -> None:
+        """Begin a new file after the old one was set aside, carry over what can be read, count what is gone.
+
+        When the disk refuses that, the old store stays closed and the next work tries again.
+        """
+        expected = self._store.unshipped
+        store = self._open()
+        restored = store.restore(salvage(self.damaged), still_open=True) if self.damaged else 0
+        self._store = store
+        if expected > restored:
+            event = dropped_event("unknown", "journal_damaged", expected - restored, shard=0)
             self._backlog.append((event, encode_event(event)))
-            self._observer.events_dropped("unknown", "journal_damaged", lost)
+            self._observer.events_dropped("unknown", "journal_damaged", expected - restored)
+
+
+def _tell_nobody(group: Group, error: JournalError | None, shards: frozenset[int]) -> None:
+    """Before anybody listens."""
