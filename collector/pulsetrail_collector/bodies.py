@@ -27,7 +27,7 @@ async def read_body(request: Request, cap: int) -> bytes:
         Unreadable: the sender hung up.
     """
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared[:20]) > cap:
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > cap:
         raise TooLarge
     chunks: list[bytes] = []
     size = 0

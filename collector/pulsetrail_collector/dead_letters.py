@@ -15,8 +15,9 @@ from pulsetrail.metrics import PipelineMetrics
 
 STAGE: Final = "collector"
 MAX_LETTERS: Final = 200
-MAX_BYTES: Final = 4 << 20
-RETRY_SECONDS: Final = 5.0
+MAX_BYTES: Final = 1 << 20
+PAUSE_SECONDS: Final = 5.0
+"""Between two writes: with ``MAX_BYTES`` it bounds what hostile senders can make the database store."""
 
 
 class DeadLetter(NamedTuple):
@@ -55,7 +56,7 @@ class DeadLetters:
         self._bytes += len(raw)
         self._filled.set()
 
-    async def run(self, sink: Sink, *, retry_seconds: float = RETRY_SECONDS) -> None:
+    async def run(self, sink: Sink, *, pause_seconds: float = PAUSE_SECONDS) -> None:
         """Move what waits to ``sink`` until cancelled."""
         while True:
             await self._filled.wait()
@@ -63,9 +64,10 @@ class DeadLetters:
             try:
                 await sink(letters)
             except LogUnavailable:
-                await asyncio.sleep(retry_seconds)
-                continue
-            for _ in letters:
-                self._bytes -= len(self._waiting.popleft().raw)
-            if not self._waiting:
-                self._filled.clear()
+                pass  # they stay, and are tried again
+            else:
+                for _ in letters:
+                    self._bytes -= len(self._waiting.popleft().raw)
+                if not self._waiting:
+                    self._filled.clear()
+            await asyncio.sleep(pause_seconds)

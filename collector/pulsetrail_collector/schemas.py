@@ -9,7 +9,7 @@ Durations are milliseconds, as browsers count them.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, get_args
+from typing import Annotated, Any, Final, get_args
 from uuid import UUID
 
 import msgspec
@@ -292,3 +292,27 @@ def clean(struct: Struct) -> None:
             setattr(struct, name, clean_text(value))
         elif value not in vocabulary:
             setattr(struct, name, OTHER)
+
+
+def inlined_schema(struct: type[Struct]) -> dict[str, Any]:
+    """The JSON Schema of a type without references, as an OpenAPI document can hold it in place."""
+    (reference,), components = msgspec.json.schema_components((struct,))
+    inlined: dict[str, Any] = _inline(reference, components)
+    return inlined
+
+
+def _inline(node: Any, components: dict[str, Any]) -> Any:
+    if isinstance(node, list):
+        return [_inline(item, components) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _inline(components[node["$ref"].rpartition("/")[2]], components)
+    return {key: _inline(value, components) for key, value in node.items()}
+
+
+def batch_schema() -> dict[str, Any]:
+    """The JSON Schema of a batch, with that of each event type in the place of the undecoded events."""
+    schema = inlined_schema(Batch)
+    schema["properties"]["events"]["items"] = {"oneOf": [inlined_schema(event_type) for event_type in ALL_TYPES]}
+    return schema
