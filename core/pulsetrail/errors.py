@@ -6,13 +6,15 @@
     ├── UsageError                a person's mistake: one sentence, exit 2
     │   ├── SettingsError         a setting is missing, malformed or out of its range
     │   ├── DataDirectoryInUse    another instance owns the data directory
+    │   ├── UnreadableFile        a file of the data directory is not what was written there
     │   ├── PortInUse             another program listens on the port
     │   └── SchemaMismatch        the database is too old, too new, or not migrated
     ├── LogUnavailable            the database cannot be reached now: exit 3, or try again
     ├── EmbeddedPostgresFailed    the embedded server did not start: exit 3
     ├── AppendRefused             the log took nothing of a batch
     │   ├── LaneGap               the batch does not follow the lane's last sequence
-    │   └── ClockSkew             the database's clock and ours have parted
+    │   ├── ClockSkew             the database's clock and ours have parted
+    │   └── EventRefused          an event of the batch can never be stored
     └── JournalError
         ├── JournalInUse          another process owns the journal
         ├── JournalFull           the cap is reached and the event may not be shed
@@ -67,6 +69,18 @@ class DataDirectoryInUse(UsageError):
             f"The data directory {self.path} is in use by another instance; "
             "stop that one or set PULSETRAIL_DATA_DIR to another directory."
         )
+
+
+class UnreadableFile(UsageError):
+    """A file that an earlier start wrote cannot be understood; ``remedy`` says what to do about it."""
+
+    def __init__(self, path: Path, remedy: str) -> None:
+        super().__init__(path, remedy)
+        self.path = path
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"The file {self.path} is damaged; {self.remedy}."
 
 
 class PortInUse(UsageError):
@@ -148,6 +162,17 @@ class ClockSkew(AppendRefused):
             f"The database's clock is {self.seconds:+.0f} s from this host's; events stay in the journal "
             "until the clocks agree within 5 minutes."
         )
+
+
+class EventRefused(AppendRefused):
+    """An event of the batch, nobody knows which, holds data that the log can never store."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"The log cannot store an event of the batch: {self.detail}."
 
 
 class JournalError(PulsetrailError):
