@@ -7,14 +7,12 @@ stops them: what was open before a crash is ended first, the journal is closed l
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Response
-from pulsetrail.shipper import Shipper
 from starlette.routing import WebSocketRoute
 
 from pulsetrail import __version__
@@ -24,8 +22,10 @@ from pulsetrail.lifecycle import Limits
 from pulsetrail.log import Deployment, Log
 from pulsetrail.metrics import PipelineMetrics
 from pulsetrail.metrics_snapshot import SnapshotReader, SnapshotWriter, sample_loop_lag
+from pulsetrail.origins import Origins
 from pulsetrail.rates import RateLimiter
 from pulsetrail.settings import Settings
+from pulsetrail.shipper import Shipper
 from pulsetrail_service.auth import Authenticator, Forbidden, Unauthorized
 from pulsetrail_service.breaker import Breaker
 from pulsetrail_service.endpoint import UpdatesEndpoint
@@ -145,12 +145,12 @@ class Gateway:
         """Say that this node ended, send what can be sent in a bounded time, and close."""
         self.hub.wheel.stop()
         self.recorder.node_stopped(self._drained)
-        await self.shipper.drain(DRAIN_FLUSH)
+        shipped = await self.shipper.drain(DRAIN_FLUSH)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.lease.release(), 1.0)
+        if shipped:
+            await self.lease.release()
         await self._source.close()
         await self.journal.close()
         await self.log.close()
@@ -162,8 +162,9 @@ class Gateway:
             waiting["gateway"] = "it is shutting down"
         if not self.journal.accepts_handshakes:
             waiting["journal"] = str(self.journal.failing or f"it is {self.journal.fill:.0%} full")
-        if self.shipper.state.last_error is not None:
-            waiting["log"] = f"{self.shipper.state.last_error} {self.journal.unshipped} events wait in the journal."
+        shipping = self.shipper.state
+        if shipping.error is not None:
+            waiting["log"] = f"{shipping.error} {shipping.behind} events wait in the journal."
         return waiting
 
     def _node_started(self, previous_epoch: int | None) -> None:
@@ -231,7 +232,7 @@ def _admission(settings: Settings, authenticator: Authenticator) -> Admission:
         authenticator,
         RateLimiter(rate, per_address),
         ceiling=RateLimiter(ceiling_of(rate), ceiling_of(per_address)),
-        allowed_origins=settings.allowed_origins,
+        origins=Origins(settings.allowed_origins),
         max_connections=settings.max_connections,
         max_connections_per_address=settings.max_connections_per_address,
     )

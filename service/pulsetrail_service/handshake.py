@@ -9,15 +9,15 @@ plain HTTP.
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 from typing import Final, NamedTuple, Protocol
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 from uuid import UUID
 
 from pulsetrail.addresses import Networks, peer_address
 from pulsetrail.close_codes import Phase, Reason, code_for
 from pulsetrail.events import Previous
 from pulsetrail.identity import address_prefix
+from pulsetrail.origins import Origins
 from pulsetrail.rates import RateLimiter
 from pulsetrail_service.auth import Authenticator, Forbidden, Identity, Unauthorized
 
@@ -176,7 +176,7 @@ class Admission:
         authenticator: Authenticator,
         rates: RateLimiter,
         *,
-        allowed_origins: tuple[str, ...],
+        origins: Origins,
         max_connections: int,
         max_connections_per_address: int,
         ceiling: RateLimiter,
@@ -185,13 +185,13 @@ class Admission:
         self._authenticator = authenticator
         self._rates = rates
         self._ceiling = ceiling
-        self._origins = frozenset(allowed_origins)
+        self._origins = origins
         self._max_connections = max_connections
         self._max_per_address = max_connections_per_address
 
     def check(self, request: Request, occupancy: Occupancy, *, journal_accepts: bool) -> Refusal | Identity:
         """Go through the checks; the first that fails decides."""
-        if not self._origin_is_allowed(request):
+        if not self._origins.allow(request.origin, request.host):
             return Refusal(Reason.FORBIDDEN, 403, detail="the origin is not in PULSETRAIL_ALLOWED_ORIGINS")
         wait = self._ceiling.hit(request.prefix)
         if wait is not None:
@@ -220,23 +220,6 @@ class Admission:
             return Refusal(Reason.UNAUTHORIZED, 101, Phase.AUTH, detail=str(error))
         except Forbidden as error:
             return Refusal(Reason.FORBIDDEN, 101, Phase.AUTH, detail=str(error))
-
-    def _origin_is_allowed(self, request: Request) -> bool:
-        """A program that is no browser sends no origin. The service's own pages are welcome where its address is
-        spelled in numbers or as localhost: a name could be made to point here by anyone (DNS rebinding)."""
-        origin = request.origin
-        if origin is None or "*" in self._origins or origin in self._origins:
-            return True
-        return origin.partition("://")[2] == request.host and _is_literal(request.host)
-
-
-def _is_literal(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    try:
-        ip_address(name)
-    except ValueError:
-        return name == "localhost"
-    return True
 
 
 def ceiling_of(notation: str) -> str:

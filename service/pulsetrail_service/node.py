@@ -51,7 +51,7 @@ class Lease:
         await self._log.renew_lease(recorder.node_id, recorder.epoch, self._seconds)
 
     async def release(self) -> None:
-        """Give the lease back: this node ended in order. The reaper does without it, a lease later."""
+        """Give the lease back: this node ended in order, and its last event is in the log."""
         recorder = self._hub.recorder
         try:
             await self._log.release_lease(recorder.node_id, recorder.epoch)

@@ -64,7 +64,7 @@ class WebSocket(WebSocketsSansIOProtocol):
     # --- adoption ---
 
     async def run_asgi(self) -> None:
-        self.scope["extensions"][EXTENSION] = self  # type: ignore[index]  # uvicorn always sets extensions
+        cast("dict[str, Any]", self.scope["extensions"])[EXTENSION] = self
         try:
             await self.app(self.scope, self.receive, self.send)
         except Exception:

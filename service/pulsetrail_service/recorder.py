@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from pulsetrail.logs import log_event
-
 from pulsetrail import __version__
 from pulsetrail.close_codes import Reason
 from pulsetrail.events import (
@@ -25,6 +23,7 @@ from pulsetrail.events import (
 from pulsetrail.identity import ClientIdentity, new_id, shard_of
 from pulsetrail.journal import Journal
 from pulsetrail.lifecycle import Draft
+from pulsetrail.logs import log_event
 
 if TYPE_CHECKING:
     from pulsetrail_service.connections import Connection

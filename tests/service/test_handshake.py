@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pulsetrail.close_codes import Reason
+from pulsetrail.origins import Origins
 from pulsetrail.rates import RateLimiter
 from pulsetrail.settings import AuthMode
 from pulsetrail_service.auth import Authenticator, Identity
@@ -49,7 +50,7 @@ def admission(rate: str = "1000/minute", *, origins: tuple[str, ...] = (), conne
         Authenticator(AuthMode.NONE),
         RateLimiter("100000/minute", rate),
         ceiling=RateLimiter("200000/minute", ceiling_of(rate)),
-        allowed_origins=origins,
+        origins=Origins(origins),
         max_connections=connections,
         max_connections_per_address=5,
     )
