@@ -7,8 +7,8 @@ import asyncio
 from alembic import context
 from sqlalchemy import Connection
 
-from pulsetrail.log.schema import metadata
 from pulsetrail.migrate import become_owner, connecting
+from pulsetrail.projections.schema import metadata
 from pulsetrail.settings import load_settings
 
 
