@@ -11,6 +11,7 @@
     │   └── SchemaMismatch        the database is too old, too new, or not migrated
     ├── LogUnavailable            the database cannot be reached now: exit 3, or try again
     ├── EmbeddedPostgresFailed    the embedded server did not start: exit 3
+    ├── LogHole                   a reader found positions that do not follow each other
     ├── AppendRefused             the log took nothing of a batch
     │   ├── LaneGap               the batch does not follow the lane's last sequence
     │   ├── ClockSkew             the database's clock and ours have parted
@@ -132,6 +133,19 @@ class EmbeddedPostgresFailed(PulsetrailError):
     def __str__(self) -> str:
         where = f" in {self.directory}" if self.directory is not None else ""
         return f"The embedded PostgreSQL{where} did not start: {self.detail}."
+
+
+class LogHole(PulsetrailError):
+    """A shard's events do not continue where a reader's cursor ends: the log was damaged, or retention outran it."""
+
+    def __init__(self, shard: int, expected: int, found: int) -> None:
+        super().__init__(shard, expected, found)
+        self.shard = shard
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        return f"Shard {self.shard} of the log continues at position {self.found} instead of {self.expected}."
 
 
 class AppendRefused(PulsetrailError):
