@@ -14,8 +14,7 @@
     ├── LogHole                   a reader found positions that do not follow each other
     ├── AppendRefused             the log took nothing of a batch
     │   ├── LaneGap               the batch does not follow the lane's last sequence
-    │   ├── ClockSkew             the database's clock and ours have parted
-    │   └── EventRefused          an event of the batch can never be stored
+    │   └── ClockSkew             the database's clock and ours have parted
     └── JournalError
         ├── JournalInUse          another process owns the journal
         ├── JournalFull           the cap is reached and the event may not be shed
@@ -176,17 +175,6 @@ class ClockSkew(AppendRefused):
             f"The database's clock is {self.seconds:+.0f} s from this host's; events stay in the journal "
             "until the clocks agree within 5 minutes."
         )
-
-
-class EventRefused(AppendRefused):
-    """An event of the batch, nobody knows which, holds data that the log can never store."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return f"The log cannot store an event of the batch: {self.detail}."
 
 
 class JournalError(PulsetrailError):

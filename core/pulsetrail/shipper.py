@@ -4,8 +4,9 @@ A batch whose fate is unknown is simply sent again: the log's lane knows what it
 is what the oldest process left. The journal keeps shipped rows for a while, and the shipper compares its lanes with the
 log's after every reconnection and once a minute, so that a failover that lost the newest commits is made good.
 
-Nothing wedges a lane. Rows that are gone for good, and an event that the log can never store, are replaced by an
-``events.dropped`` event in the very place of the lane where they belong, so that the count is exactly once too.
+Nothing wedges a lane. What an event holds is the log's concern (``log.storable``). Rows that are gone for good are
+replaced by an ``events.dropped`` event in the very place of the lane where they belong, so that the count is exactly once
+too. Batches shrink while they fail, so that a slow database gets some of the way.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from pulsetrail.errors import ClockSkew, EventRefused, LaneGap, LogUnavailable, PulsetrailError
+from pulsetrail.errors import ClockSkew, LaneGap, LogUnavailable, PulsetrailError
 from pulsetrail.events import Event, now_us
 from pulsetrail.journal import Journal, PendingBatch
-from pulsetrail.journal.shedding import class_of, dropped_event
+from pulsetrail.journal.shedding import dropped_event
 from pulsetrail.log import MAX_BATCH, Batch, Log
 from pulsetrail.observer import NullObserver, PipelineObserver
 
@@ -80,7 +81,6 @@ class Shipper:
         self._new_shard = asyncio.Event()
         self._settled: set[int] | None = None
         self._progress = asyncio.Event()
-        self._limits: dict[int, int] = {}
         self._errors: dict[int, PulsetrailError | Exception] = {}
         self._identities = asyncio.Lock()
         self._identities_retry_at = 0.0
@@ -139,6 +139,7 @@ class Shipper:
     async def _ship(self, shard: int) -> None:
         wake = self._wake[shard]
         failures = 0
+        limit = MAX_BATCH
         compare_at = 0.0
         while True:
             wake.clear()
@@ -147,21 +148,23 @@ class Shipper:
                 if started >= compare_at:
                     await self._compare(shard)
                     compare_at = time.monotonic() + self._compare_seconds
-                sent = await self._send_next(shard)
+                sent = await self._send_next(shard, limit)
             except Exception as error:  # whatever it is, the events stay in the journal and the next round tries again
                 self._failed(shard, error)
                 compare_at = 0.0
                 await asyncio.sleep(_delay(failures))
                 failures += 1
+                limit = max(1, limit // 2)  # a batch may be too long for a slow database to take in time
                 continue
             failures = 0
             self._errors.pop(shard, None)
             if sent is None and not wake.is_set() and self._settled is not None:
                 self._settled.add(shard)
             self._progress.set()
+            limit, full = min(limit * 2, MAX_BATCH), limit
             if sent is None:
                 await _wait_for(wake, compare_at - time.monotonic())
-            elif sent < MAX_BATCH:
+            elif sent < full:
                 await asyncio.sleep(PACE_SECONDS - (time.monotonic() - started))
 
     def _failed(self, shard: int, error: Exception) -> None:
@@ -182,9 +185,8 @@ class Shipper:
                 elif last_seq > lane.shipped_seq:
                     await self._journal.mark_shipped(shard, lane.producer_id, last_seq)
 
-    async def _send_next(self, shard: int) -> int | None:
-        """Send one batch; how many events it had, or ``None`` when there is nothing to send."""
-        limit = self._limits.get(shard, MAX_BATCH)
+    async def _send_next(self, shard: int, limit: int) -> int | None:
+        """Send one batch of at most ``limit``; how many events it had, or ``None`` when there is nothing to send."""
         pending = await self._journal.pending(shard, limit)
         # After the events were read: an event never precedes the identity that was committed with it.
         await self._send_identities()
@@ -198,14 +200,6 @@ class Shipper:
         except LaneGap as gap:
             await self._journal.rewind(shard, pending.producer_id, gap.last_seq)
             return 0
-        except EventRefused as refusal:
-            if len(pending.events) > 1:
-                self._limits[shard] = len(pending.events) // 2
-                return MAX_BATCH
-            await self._replace(pending, refusal)
-        if limit < MAX_BATCH:
-            self._limits[shard] = min(limit * 2, MAX_BATCH)
-            return MAX_BATCH
         return len(pending.events)
 
     async def _append(
@@ -246,14 +240,6 @@ class Shipper:
         event = dropped_event("unknown", "hole", lost, shard=shard)
         await self._append(pending, pending.first_seq - 1, [event], fill_hole=True)
         self._observer.events_dropped("unknown", "hole", lost)
-
-    async def _replace(self, pending: PendingBatch, refusal: EventRefused) -> None:
-        """The batch is one event, and the log can never store it: say so in its place."""
-        event = pending.events[0]
-        _log.error("Event %s of type %s is dropped: %s", event.event_id, event.event_type, refusal)
-        stand_in = dropped_event(class_of(event), "refused", 1, shard=event.shard, sample=event)
-        await self._append(pending, pending.first_seq, [stand_in])
-        self._observer.events_dropped(class_of(event), "refused", 1)
 
     async def _send_identities(self) -> None:
         """Send what identities wait. One that the log cannot take holds no event back; it is tried again later."""
