@@ -1,0 +1,183 @@
+"""The whole service as a user starts it, and what an SRE would ask it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+FAST = {
+    "PULSETRAIL_HEARTBEAT_INTERVAL": "1",
+    "PULSETRAIL_IDLE_TIMEOUT": "5",
+    "PULSETRAIL_SEND_BUFFER_BYTES": "65536",
+    "PULSETRAIL_NODE_LEASE": "2",
+    "PULSETRAIL_DRAIN_SECONDS": "0.5",
+    "PULSETRAIL_LIVE_FIGURES_INTERVAL": "0",
+}
+"""Heartbeats of a second instead of thirty: the same rules, sooner."""
+
+PULSETRAIL = (sys.executable, "-m", "pulsetrail.cli")
+
+
+class Service:
+    """``pulsetrail serve`` as a process group of its own, so that all of it can be killed at once."""
+
+    def __init__(self, data_dir: Path, *arguments: str, **environment: str) -> None:
+        self.data_dir = data_dir
+        self.arguments = arguments
+        self.environment = {
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith(("PULSETRAIL_", "DATABASE_URL"))
+            },
+            **FAST,
+            "PULSETRAIL_DATA_DIR": str(data_dir),
+            **environment,
+        }
+        self.port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._output = data_dir.parent / f"{data_dir.name}.output"
+
+    @property
+    def output(self) -> str:
+        """Everything it has printed."""
+        return self._output.read_text(errors="replace")
+
+    @property
+    def ws(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws/updates"
+
+    @property
+    def http(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, timeout: float = 90.0) -> None:
+        """Start it and wait until it is ready."""
+        before = self._output.stat().st_size if self._output.exists() else 0
+        with self._output.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*PULSETRAIL, "serve", "--port", str(self.port), *self.arguments],
+                env=self.environment,
+                cwd=self.data_dir.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        until = time.monotonic() + timeout
+        while time.monotonic() < until:
+            if self._process.poll() is not None:
+                raise AssertionError(f"serve ended with {self._process.returncode}:\n{self.output[-4000:]}")
+            if not self.port:
+                found = re.search(r"ws://[^:/]+:(\d+)/ws/updates", self.output[before:])
+                self.port = int(found[1]) if found else 0
+            if self.port:
+                with contextlib.suppress(httpx.HTTPError):
+                    if httpx.get(f"{self.http}/readyz", timeout=1).status_code == 200:
+                        return
+            time.sleep(0.05)
+        raise AssertionError(f"serve was not ready in {timeout} s:\n{self.output[-4000:]}")
+
+    def stop(self) -> int:
+        """End it in order; returns its exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(60)
+
+    def kill_everything(self) -> None:
+        """``kill -9`` of every process of it, the embedded Postgres included, at once."""
+        assert self._process is not None
+        for pid in sorted(self.processes(), reverse=True):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait(30)
+
+    def processes(self) -> set[int]:
+        """Every process whose files are in the data directory, or that comes from ours."""
+        assert self._process is not None
+        found = {self._process.pid}
+        while True:
+            more = {pid for pid, parent, line in _all_processes() if parent in found or str(self.data_dir) in line}
+            if more <= found:
+                return found
+            found |= more
+
+    def postgres_pid(self) -> int:
+        """The embedded server's first process."""
+        return int((self.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+
+    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Another command against the same data directory."""
+        done = subprocess.run(
+            [*PULSETRAIL, *arguments],
+            env=self.environment,
+            cwd=self.data_dir.parent,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def json(self, *arguments: str) -> Any:
+        """What a command prints with ``--json``."""
+        return json.loads(self.run(*arguments, "--json").stdout)
+
+
+def _all_processes() -> Iterator[tuple[int, int, str]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                yield int(entry.name), parent, line
+
+
+class StockClient:
+    """A client program that nobody here wrote, behind a script that prints what it gets as lines."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    @classmethod
+    async def start(cls, *command: str, cwd: Path | None = None) -> StockClient:
+        return cls(
+            await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=cwd, limit=1 << 20
+            )
+        )
+
+    async def receive(self, kind: str, timeout: float = 30.0) -> dict[str, Any]:  # noqa: ASYNC109 - a test's patience
+        """The next message of a type; others are passed over."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(timeout):
+            while line := await self.process.stdout.readline():
+                message: dict[str, Any] = json.loads(line)
+                if message["type"] == kind:
+                    return message
+        raise AssertionError(f"the client ended before it got {kind}")
+
+    async def leave(self) -> None:
+        """Let it close its connection and end."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        await asyncio.wait_for(self.process.wait(), 20)
+
+    def kill(self) -> None:
+        """Make sure that it is gone."""
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
