@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import Final
 
@@ -27,41 +26,11 @@ from pulsetrail.metrics import (
     VERDICTS,
     Instrument,
 )
+from pulsetrail.projections.figures import DomainFigures, HistogramFigures
+
+__all__ = ["DomainFigures", "HistogramFigures", "domain_families"]
 
 _NODE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-@dataclass(frozen=True, slots=True)
-class HistogramFigures:
-    """A histogram as a projection counts it; the bounds are the projection's, since they were fixed when it folded."""
-
-    bounds: Sequence[float]
-    """Upper bounds in seconds, ascending."""
-    counts: Sequence[int]
-    """Observations of each bucket, not cumulative, and, last, those above the highest bound."""
-    sum: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DomainFigures:
-    """What the projections say at one moment. Totals never fall: they come from the counters projection."""
-
-    connections_opened: int = 0
-    heartbeats_missed: int = 0
-    source_gaps: int = 0
-    stale_clients: int = 0
-    flapping_clients: int | None = None
-    """``None`` while no penalty is folded: no figure is better than a wrong 0."""
-    disconnections: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """By (reason, initiator)."""
-    handshakes_rejected: Mapping[str, int] = field(default_factory=dict)
-    reconnects: Mapping[str, int] = field(default_factory=dict)
-    verdicts: Mapping[str, int] = field(default_factory=dict)
-    clients: Mapping[str, int] = field(default_factory=dict)
-    """Open connections by node id."""
-    duration: HistogramFigures | None = None
-    heartbeat_rtt: HistogramFigures | None = None
-    downtime: HistogramFigures | None = None
 
 
 def _counter(instrument: Instrument, figures: Iterable[tuple[tuple[str, ...], int]]) -> Metric:

@@ -76,6 +76,7 @@ COMMENT ON COLUMN events.payload IS 'What is particular to the event type.';
 
 CREATE TABLE producer_lane (
     last_seq BIGINT NOT NULL,
+    stored BIGINT DEFAULT 0 NOT NULL,
     updated_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     producer_id UUID NOT NULL,
     shard SMALLINT NOT NULL,
@@ -85,6 +86,8 @@ WITH (fillfactor = 50);
 COMMENT ON TABLE producer_lane IS
     'What of each producer''s journal is in the log: a batch that is sent again stores nothing.';
 COMMENT ON COLUMN producer_lane.last_seq IS 'Sequence of the last row that the log has; 0 before the first.';
+COMMENT ON COLUMN producer_lane.stored IS
+    'Rows of it that became events; the others were there already or are lost. All lanes of a shard add up to its head.';
 COMMENT ON COLUMN producer_lane.updated_at IS 'When it last moved.';
 COMMENT ON COLUMN producer_lane.producer_id IS 'One start of one process with a journal.';
 COMMENT ON COLUMN producer_lane.shard IS 'Shard of the log.';

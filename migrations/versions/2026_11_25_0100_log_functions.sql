@@ -125,7 +125,7 @@ BEGIN
     END IF;
 
     lane_seq := p_first_seq + v_count - 1;
-    UPDATE producer_lane l SET last_seq = lane_seq, updated_at = v_now
+    UPDATE producer_lane l SET last_seq = lane_seq, stored = l.stored + append_events.stored, updated_at = v_now
         WHERE l.shard = p_shard AND l.producer_id = p_producer_id;
 END $$;
 COMMENT ON FUNCTION append_events IS

@@ -111,7 +111,7 @@ CREATE INDEX ix_connections_v1_client ON connections_v1 (shard, client_ref, open
 CREATE INDEX ix_connections_v1_ended ON connections_v1 (ended_at);
 CREATE INDEX ix_connections_v1_open ON connections_v1 (shard, node_id, node_epoch) WHERE ended_at IS NULL AND opened_at IS NOT NULL;
 CREATE INDEX ix_connections_v1_opened ON connections_v1 (opened_at);
-CREATE INDEX ix_connections_v1_stale ON connections_v1 (shard) WHERE ended_at IS NULL AND stale_seq > COALESCE(recovered_seq, 0);
+CREATE INDEX ix_connections_v1_stale ON connections_v1 (shard) WHERE ended_at IS NULL AND stale_seq IS NOT NULL AND stale_seq > COALESCE(recovered_seq, 0);
 COMMENT ON TABLE connections_v1 IS 'Projection connections, build 1; query the view connections.';
 COMMENT ON COLUMN connections_v1.shard IS 'Shard of the log.';
 COMMENT ON COLUMN connections_v1.connection_id IS 'Minted by the gateway (UUIDv7).';
@@ -187,7 +187,7 @@ COMMENT ON COLUMN connections_v1.late_evidence IS 'Evidence in the late report.'
 CREATE VIEW connections AS
 SELECT c.shard, c.connection_id, c.client_ref, c.page_id, c.node_id, c.node_epoch,
        c.opened_at, c.ended_at, c.opened_at IS NOT NULL AND c.ended_at IS NULL AS is_open,
-       c.ended_at IS NULL AND coalesce(c.stale_seq > coalesce(c.recovered_seq, 0), false) AS is_stale,
+       c.ended_at IS NULL AND c.stale_seq IS NOT NULL AND c.stale_seq > coalesce(c.recovered_seq, 0) AS is_stale,
        c.duration_ms, c.reason, c.initiator, c.phase, c.wire_code, c.client_code, c.was_clean, c.detail,
        c.ended_by, c.ended_source, c.classifier_version, c.evidence,
        c.address_prefix, c.behind_proxy, c.tls, c.origin, c.app, c.release, c.browser, c.os, c.device, c.auth,

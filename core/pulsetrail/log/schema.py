@@ -110,6 +110,13 @@ producer_lane = Table(
     "producer_lane",
     metadata,
     _column("last_seq", BigInteger, "Sequence of the last row that the log has; 0 before the first."),
+    _column(
+        "stored",
+        BigInteger,
+        "Rows of it that became events; the others were there already or are lost. All lanes of a shard add up to its "
+        "head.",
+        server_default=text("0"),
+    ),
     _column("updated_at", _TIME, "When it last moved.", server_default=_NOW),
     _column("producer_id", Uuid, "One start of one process with a journal."),
     _column("shard", SmallInteger, "Shard of the log."),

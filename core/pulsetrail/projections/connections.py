@@ -107,7 +107,7 @@ def define(metadata: MetaData, build: int) -> tuple[Table, ...]:
     Index(
         f"ix_{name}_stale",
         table.c.shard,
-        postgresql_where=text("ended_at IS NULL AND stale_seq > COALESCE(recovered_seq, 0)"),
+        postgresql_where=text("ended_at IS NULL AND stale_seq IS NOT NULL AND stale_seq > COALESCE(recovered_seq, 0)"),
     )
     return (table,)
 

@@ -211,7 +211,7 @@ ON CONFLICT (shard, connection_id) DO UPDATE SET
 CREATE OR REPLACE VIEW connections AS
 SELECT c.shard, c.connection_id, c.client_ref, c.page_id, c.node_id, c.node_epoch,
        c.opened_at, c.ended_at, c.opened_at IS NOT NULL AND c.ended_at IS NULL AS is_open,
-       c.ended_at IS NULL AND coalesce(c.stale_seq > coalesce(c.recovered_seq, 0), false) AS is_stale,
+       c.ended_at IS NULL AND c.stale_seq IS NOT NULL AND c.stale_seq > coalesce(c.recovered_seq, 0) AS is_stale,
        c.duration_ms, c.reason, c.initiator, c.phase, c.wire_code, c.client_code, c.was_clean, c.detail,
        c.ended_by, c.ended_source, c.classifier_version, c.evidence,
        c.address_prefix, c.behind_proxy, c.tls, c.origin, c.app, c.release, c.browser, c.os, c.device, c.auth,
