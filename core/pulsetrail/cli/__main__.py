@@ -1,0 +1,5 @@
+"""``python -m pulsetrail.cli``."""
+
+from pulsetrail.cli import main
+
+main()

@@ -1,0 +1,82 @@
+"""The projector's process: folds, and whatever else looks after the log, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+
+from prometheus_client import CollectorRegistry
+
+from pulsetrail.cli.database import find_database
+from pulsetrail.cli.http_process import beside, logging_to_stdout
+from pulsetrail.datadir import DataDir
+from pulsetrail.errors import LogUnavailable
+from pulsetrail.log.partitions import DAYS_AHEAD, ensure_partitions
+from pulsetrail.log.postgres import PostgresLog
+from pulsetrail.metrics import PipelineMetrics
+from pulsetrail.metrics_snapshot import SnapshotWriter, sample_loop_lag
+from pulsetrail.migrate import check_schema
+from pulsetrail.orphans import OrphanKeeper
+from pulsetrail.projections.runner import Projector, connect_pool
+from pulsetrail.settings import Settings
+from pulsetrail.supervisor import write_state
+
+NAME = "projector"
+PARTITIONS_SECONDS = 3600.0
+
+logger = logging.getLogger("pulsetrail.projector")
+
+
+async def run_projector(settings: Settings) -> None:
+    """Fold the projections, end what lost nodes left open, keep partitions ahead, ship journals that nobody owns.
+
+    Raises:
+        SchemaMismatch: the database is not migrated, or by another version.
+        LogUnavailable: the database cannot be reached at the start.
+    """
+    data = DataDir(settings.data_dir)
+    node_id = f"{data.node_name(settings.node_name)}-{NAME}"
+    url = find_database(settings)
+    metrics = PipelineMetrics(CollectorRegistry())
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    with logging_to_stdout(settings, NAME, node_id, metrics):
+        await check_schema(url, shards=settings.log_shards)
+        async with contextlib.AsyncExitStack() as stack:
+            log = PostgresLog(url, application_name=f"pulsetrail {NAME}", observer=metrics)
+            stack.push_async_callback(log.close)
+            pool = await connect_pool(url)
+            stack.push_async_callback(pool.close)
+            writer = SnapshotWriter(data.metrics, NAME, metrics.registry)
+            orphans = OrphanKeeper(
+                data.journals,
+                log,
+                exclude=[f"gateway-{index}" for index in range(settings.workers)],
+                sync=settings.journal_sync,
+                max_bytes=settings.journal_max_bytes,
+                observer=metrics,
+            )
+            projector = Projector(pool, wait=log.wait, observer=metrics)
+            await stack.enter_async_context(
+                beside(
+                    projector.run(),
+                    orphans.run(),
+                    _keep_partitions(url, metrics),
+                    writer.run(),
+                    sample_loop_lag(metrics),
+                )
+            )
+            write_state(data.run / f"{NAME}.json")
+            await told.wait()
+
+
+async def _keep_partitions(url: str, metrics: PipelineMetrics) -> None:
+    while True:
+        try:
+            await ensure_partitions(url)
+            metrics.partitions_measured(DAYS_AHEAD)
+        except (LogUnavailable, OSError, TimeoutError) as error:
+            logger.warning("the partitions of the days ahead are not made yet: %s", error)
+        await asyncio.sleep(PARTITIONS_SECONDS)
