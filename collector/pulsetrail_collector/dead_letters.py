@@ -9,8 +9,10 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
+from uuid import UUID
 
 from pulsetrail.errors import LogUnavailable
+from pulsetrail.identity import new_id
 from pulsetrail.metrics import PipelineMetrics
 
 STAGE: Final = "collector"
@@ -23,6 +25,7 @@ PAUSE_SECONDS: Final = 5.0
 class DeadLetter(NamedTuple):
     """A row of ``dead_letter``; times in microseconds."""
 
+    letter_id: UUID
     received_at: int
     stage: str
     reason: str
@@ -52,7 +55,7 @@ class DeadLetters:
         if len(self._waiting) >= self._max_letters or self._bytes + len(raw) > self._max_bytes:
             self._metrics.collector_events("dead_letter_dropped")
             return
-        self._waiting.append(DeadLetter(received_at, STAGE, reason, raw))
+        self._waiting.append(DeadLetter(new_id(), received_at, STAGE, reason, raw))
         self._bytes += len(raw)
         self._filled.set()
 

@@ -22,7 +22,7 @@ from pulsetrail.events import EventClass
 OTHER: Final = "other"
 
 APPEND_RESULTS: Final = ("appended", "lane_gap", "clock_skew", "unavailable", "failed", OTHER)
-DROP_REASONS: Final = ("journal_full", "journal_failed", "journal_damaged", "hole", OTHER)
+DROP_REASONS: Final = ("journal_full", "journal_failed", "journal_damaged", "unencodable", "refused", "hole", OTHER)
 COLLECTOR_OUTCOMES: Final = (
     "accepted",
     "rejected",
@@ -101,7 +101,7 @@ EVENTS_DROPPED: Final = Instrument(
     "pulsetrail_events_dropped_total",
     "counter",
     "Events that were given up, by class (lifecycle never is while its journal works) and reason.",
-    {"class": (*EventClass, OTHER), "reason": DROP_REASONS},
+    {"class": (*EventClass, "unknown", OTHER), "reason": DROP_REASONS},
 )
 PROJECTION_LAG_EVENTS: Final = Instrument(
     "pulsetrail_projection_lag_events",
