@@ -16,7 +16,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -90,9 +90,12 @@ async def connecting(url: str) -> AsyncIterator[AsyncConnection]:
         LogUnavailable: the database cannot be reached or went away.
     """
     engine = create_async_engine(
-        make_url(url).set(drivername="postgresql+asyncpg"),
+        "postgresql+asyncpg://",
         poolclass=NullPool,
-        connect_args={"timeout": _CONNECT_SECONDS, "server_settings": {"application_name": "pulsetrail migrate"}},
+        # asyncpg reads the URL itself, here as everywhere.
+        async_creator=lambda: asyncpg.connect(
+            url, timeout=_CONNECT_SECONDS, server_settings={"application_name": "pulsetrail migrate"}
+        ),
     )
     try:
         async with engine.connect() as connection:
@@ -103,7 +106,12 @@ async def connecting(url: str) -> AsyncIterator[AsyncConnection]:
                 )
             await connection.commit()
             yield connection
-    except (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InvalidAuthorizationSpecificationError) as e:
+    except (
+        OSError,
+        TimeoutError,
+        asyncpg.PostgresConnectionError,
+        asyncpg.InvalidAuthorizationSpecificationError,
+    ) as e:
         raise LogUnavailable(str(e) or type(e).__name__) from e
     except DBAPIError as e:
         if e.connection_invalidated or isinstance(e.__cause__, asyncpg.PostgresConnectionError):

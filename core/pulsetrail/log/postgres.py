@@ -187,7 +187,7 @@ class PostgresLog:
             expected = cursor.position + 1
             if rows and rows[0][0] != expected and cursor.position == 0:
                 expected = await connection.fetchval(_SQL["truncated_before"], shard)
-        recorded = [RecordedEvent(row[0], row[1], Event(*row[2:17], row[17].encode())) for row in rows]
+        recorded = [_recorded(*row) for row in rows]
         for event in recorded:
             if event.position != expected:
                 raise LogHole(shard, expected, event.position)
@@ -217,6 +217,12 @@ class PostgresLog:
     async def _notify(self) -> None:
         async with self._connections.one() as connection:
             await connection.execute(_SQL["ring"])
+
+
+def _recorded(position: int, recorded_at: int, *fields: Any) -> RecordedEvent:
+    """The columns of ``read_after`` follow the fields of ``Event``."""
+    *envelope, payload = fields
+    return RecordedEvent(position, recorded_at, Event(*envelope, payload.encode()))
 
 
 def _class_of(event: Event) -> str:

@@ -3,8 +3,8 @@
 Postgres refuses what JSON and Unicode allow: the character NUL, lone surrogates, numbers and nestings beyond its limit.
 One such event in a batch would come back for ever and block its lane. So a batch that is refused for its data is looked
 at event by event: what can be repaired is repaired (a character becomes U+FFFD, a time is brought into range); of the
-rest the original goes to ``dead_letter``, and its place in the lane is taken by the same event without its payload, if it
-is a lifecycle event, or else by an ``events.dropped`` that counts it.
+rest the original goes to ``dead_letter``, and its place in the lane is taken by the same event without its payload, if
+it is a lifecycle event, or else by an ``events.dropped`` that counts it.
 """
 
 from __future__ import annotations
