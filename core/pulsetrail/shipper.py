@@ -5,8 +5,8 @@ is what the oldest process left. The journal keeps shipped rows for a while, and
 log's after every reconnection and once a minute, so that a failover that lost the newest commits is made good.
 
 Nothing wedges a lane. What an event holds is the log's concern (``log.storable``). Rows that are gone for good are
-replaced by an ``events.dropped`` event in the very place of the lane where they belong, so that the count is exactly once
-too. Batches shrink while they fail, so that a slow database gets some of the way.
+replaced by an ``events.dropped`` event in the very place of the lane where they belong, so that it too is there exactly
+once. Batches shrink while they fail, so that a slow database gets some of the way.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from pulsetrail.errors import ClockSkew, LaneGap, LogUnavailable, PulsetrailError
+from pulsetrail.errors import ClockSkew, JournalError, LaneGap, LogUnavailable, PulsetrailError
 from pulsetrail.events import Event, now_us
 from pulsetrail.journal import Journal, PendingBatch
 from pulsetrail.journal.shedding import dropped_event
@@ -111,10 +112,12 @@ class Shipper:
                 await self._new_shard.wait()
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  # the caller's patience is the point
-        """Wait until the journal is shipped and its lanes agree with the log's, at most ``timeout`` seconds; whether
-        they do. ``run`` has to be running."""
+        """Wait until all that was recorded is in the log, at most ``timeout`` seconds; whether it is. ``run`` has to be
+        running, and has compared every lane with the log's when this returns ``True``."""
         try:
             async with asyncio.timeout(timeout):
+                with suppress(JournalError):  # what the disk refused is not in the journal to be shipped
+                    await self._journal.durable()
                 while not self._is_drained():
                     self._progress.clear()
                     await self._progress.wait()

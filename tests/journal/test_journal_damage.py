@@ -36,6 +36,16 @@ def overwrite(path: Path, start: float, length: int) -> None:
         file.write(b"\xa5" * length)
 
 
+def replace(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def truncate(path: Path, share: float) -> None:
+    """Keep the first ``share`` of a file, in whole pages."""
+    with path.open("r+b") as file:
+        file.truncate(int(path.stat().st_size * share) // 4096 * 4096)
+
+
 async def read_around_holes(journal: Journal) -> list[Event]:
     events: list[Event] = []
     while (batch := await journal.pending(0, 1_000)) is not None:
@@ -46,7 +56,7 @@ async def read_around_holes(journal: Journal) -> list[Event]:
 
 
 async def test_a_file_that_is_no_database_is_set_aside_and_replaced(path: Path) -> None:
-    path.write_bytes(b"this is not a database, " * 1_000)
+    replace(path, b"this is not a database, " * 1_000)
     async with Journal.open(path) as journal:
         assert journal.damaged is not None
         assert journal.damaged.read_bytes().startswith(b"this is not")
@@ -78,8 +88,7 @@ async def test_a_torn_page_costs_only_the_rows_it_held(path: Path) -> None:
 
 async def test_what_follows_a_truncation_is_lost_and_the_rest_is_kept(path: Path) -> None:
     events = await written(path)
-    with path.open("r+b") as file:
-        file.truncate(path.stat().st_size * 3 // 4 // 4096 * 4096)
+    truncate(path, 0.75)
     async with Journal.open(path) as journal:
         assert journal.damaged is not None
         stored = await read_around_holes(journal)
@@ -102,7 +111,7 @@ async def test_damage_found_while_running_replaces_the_file_and_counts_what_is_g
             journal.record(opened(filler=400))
     async with Journal.open(path) as journal:
         before = journal.producer_id
-        path.write_bytes(b"\xa5" * path.stat().st_size)
+        overwrite(path, 0.0, 3_000_000)
         assert await journal.pending(0, 1_000) is None
         assert journal.damaged is not None
         assert journal.producer_id != before

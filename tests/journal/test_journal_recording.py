@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -141,8 +140,9 @@ async def test_a_journal_has_one_owner(journal: Journal, path: Path) -> None:
     with pytest.raises(JournalInUse):
         Journal.open(path)
     code = f"from pathlib import Path; from pulsetrail.journal import Journal; Journal.open(Path({str(path)!r}))"
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "JournalInUse" in other.stderr
+    other = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stderr=asyncio.subprocess.PIPE)
+    _, complaint = await other.communicate()
+    assert b"JournalInUse" in complaint
 
 
 async def test_a_restart_ends_what_was_left_open_exactly_once(path: Path) -> None:

@@ -1,17 +1,14 @@
 """The journal's SQLite file: synchronous, used by one thread, knows nothing of event loops.
 
-``fill`` counts the pages in use (deleted rows leave free pages, which are used again before the file grows) and the
-whole write-ahead log, which a reader that stays open can let grow past any ``max_page_count``.
+What it says of its size counts the pages in use (deleted rows leave free pages, which are used again before the file
+grows) and the whole write-ahead log, which a reader that stays open can let grow past any ``max_page_count``.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,7 +17,6 @@ from uuid import UUID
 import msgspec
 
 from pulsetrail.close_codes import Initiator, Reason
-from pulsetrail.errors import JournalFailed, JournalFull
 from pulsetrail.events import (
     CATALOGUE,
     TERMINAL,
@@ -35,24 +31,14 @@ from pulsetrail.events import (
 from pulsetrail.identity import ClientIdentity, new_id
 from pulsetrail.journal.salvage import Salvaged
 from pulsetrail.journal.shedding import dropped_event
-from pulsetrail.statements import load_statements
+from pulsetrail.journal.sqlite_file import SQL, SqliteFile
 
 KEEP_SHIPPED_SECONDS: Final = 15 * 60
 """How long shipped rows stay, to be sent again after a database failover that lost its newest commits."""
 PURGE_ROWS: Final = 2_000
 """Rows deleted in one go, so that no commit waits long behind a purge."""
-VACUUM_PAGES: Final = 256
-"""Free pages given back to the file system in one go."""
-
-_SQL: Final = load_statements(__package__, "queries.sql")
 _to_json: Final = msgspec.json.Encoder().encode
-_BUSY_MS: Final = 200
 _RECOVER_ROWS: Final = 1_000
-_MALFORMED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-class JournalDamaged(JournalFailed):
-    """The file is not a sound SQLite database; it has to be set aside."""
 
 
 class PendingBatch(NamedTuple):
@@ -86,88 +72,31 @@ class _Lane:
     unsaved: bool = False
 
 
-class Store:
-    """One open journal file. Every method may raise ``JournalDamaged``, ``JournalFull`` or ``JournalFailed``."""
+class Store(SqliteFile):
+    """One open journal. Every method may raise ``JournalDamaged``, ``JournalFull`` or ``JournalFailed``."""
 
     def __init__(self, path: Path, *, sync: str, max_bytes: int) -> None:
         """Open or create the file, check it, and begin a new producer in it."""
-        self.path = path
-        self.max_bytes = max_bytes
+        super().__init__(path, sync=sync, max_bytes=max_bytes)
         self.producer_id = new_id()
-        self.is_closed = False
-        self._wal = path.with_name(path.name + "-wal")
-        with self._translated():
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
         try:
-            with self._translated():
-                self._prepare(sync)
+            with self.transaction() as db:
+                db.execute(SQL["add_producer"], (str(self.producer_id), now_us()))
+            self._load()
         except BaseException:
-            self._db.close()
+            self.abandon()
             raise
 
-    def _prepare(self, sync: str) -> None:
-        self._pragma("busy_timeout", _BUSY_MS)
-        self._pragma("auto_vacuum", "INCREMENTAL")
-        self._pragma("journal_mode", "WAL")
-        if (found := self._db.execute(_SQL["check"]).fetchone()[0]) != "ok":
-            raise JournalDamaged(self.path, found)
-        _, _, page_size = self._db.execute(_SQL["size"]).fetchone()
-        wal_pages = min(1_000, max(16, self.max_bytes // 16 // page_size))
-        self._pragma("synchronous", "FULL" if sync == "full" else "NORMAL")
-        self._pragma("wal_autocheckpoint", wal_pages)
-        self._pragma("journal_size_limit", wal_pages * page_size)
-        self._pragma("max_page_count", max(64, self.max_bytes // page_size))
-        self._db.executescript(_SQL["schema"])
-        self._db.execute(_SQL["add_producer"], (str(self.producer_id), now_us()))
-        self._load()
-
-    def _pragma(self, name: str, value: str | int) -> None:
-        """A PRAGMA takes no parameters; names and values here are ours."""
-        self._db.execute(f"PRAGMA {name}={value}").fetchall()
-
     def _load(self) -> None:
-        producers = {no: UUID(text) for no, text, _ in self._db.execute(_SQL["producers"]).fetchall()}
+        producers = {no: UUID(text) for no, text, _ in self.rows("producers")}
         self._no = max(producers)
         self._lanes: dict[tuple[int, int], _Lane] = {}
         self._shipped: deque[tuple[float, _Lane, int]] = deque()
-        for no, shard, last_seq, shipped_seq in self._db.execute(_SQL["lanes"]).fetchall():
+        for no, shard, last_seq, shipped_seq in self.rows("lanes"):
             lane = _Lane(no, producers[no], shard, last_seq, shipped_seq)
             self._lanes[no, shard] = lane
             self._shipped.append((time.monotonic(), lane, shipped_seq))
-        self.identities_pending = bool(self._db.execute(_SQL["count_unshipped_identities"]).fetchone()[0])
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Turn SQLite's errors into ours."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code (sqlite.org/rescode)
-            if code in _MALFORMED:
-                raise JournalDamaged(self.path, str(error)) from error
-            if code == sqlite3.SQLITE_FULL and self._at_page_limit():
-                raise JournalFull(self.path, self.max_bytes) from error
-            raise JournalFailed(self.path, str(error)) from error
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._translated():
-            self._db.execute(_SQL["begin"])
-            try:
-                yield
-                self._db.commit()
-            except BaseException:
-                if self._db.in_transaction:  # SQLite has rolled back by itself after some errors
-                    self._db.rollback()
-                raise
-
-    def _at_page_limit(self) -> bool:
-        """Whether SQLite refused for our cap, not for the disk's end."""
-        try:
-            pages, free, size = self._db.execute(_SQL["size"]).fetchone()
-        except sqlite3.Error:
-            return False
-        return bool((pages - free) * size >= 0.9 * self.max_bytes)
+        self.identities_pending = bool(self.rows("count_unshipped_identities")[0][0])
 
     # --- writing --------------------------------------------------------------------------------------------------
 
@@ -197,21 +126,21 @@ class Store:
                 elif event.connection_seq is not None:
                     advanced[str(event.connection_id)] = event.connection_seq
         now = now_us()
-        with self._transaction():
-            run = self._db.execute
+        with self.transaction() as db:
+            run = db.execute
             if index:
-                run(_SQL["add_entries"], (self._no, now, _to_json(index).decode(), b"".join(body for _, body in rows)))
+                run(SQL["add_entries"], (self._no, now, _to_json(index).decode(), b"".join(body for _, body in rows)))
             if opened:
-                run(_SQL["add_open"], (self._no, _to_json(opened).decode()))
+                run(SQL["add_open"], (self._no, _to_json(opened).decode()))
             if advanced:
-                run(_SQL["advance_open"], (_to_json(advanced).decode(),))
+                run(SQL["advance_open"], (_to_json(advanced).decode(),))
             if ended:
-                run(_SQL["remove_open"], (_to_json(ended).decode(),))
+                run(SQL["remove_open"], (_to_json(ended).decode(),))
             if identities:
-                run(_SQL["add_identities"], (_to_json(identities).decode(),))
+                run(SQL["add_identities"], (_to_json(identities).decode(),))
             for shard, lane in lanes.items():
-                run(_SQL["save_lane"], (self._no, shard, next_seq[shard] - 1, lane.shipped_seq))
-            run(_SQL["touch_producer"], (self._no, now))
+                run(SQL["save_lane"], (self._no, shard, next_seq[shard] - 1, lane.shipped_seq))
+            run(SQL["touch_producer"], (self._no, now))
         for shard, lane in lanes.items():
             lane.last_seq = next_seq[shard] - 1
             self._lanes[self._no, shard] = lane
@@ -225,8 +154,7 @@ class Store:
         """
         total = 0
         while True:
-            with self._translated():
-                left = self._db.execute(_SQL["left_open"], (self._no, _RECOVER_ROWS)).fetchall()
+            left = self.rows("left_open", self._no, _RECOVER_ROWS)
             if not left:
                 return total
             events = [_lost_event(*row) for row in left]
@@ -253,10 +181,7 @@ class Store:
         for (_, lane_shard), lane in sorted(self._lanes.items()):
             if lane_shard != shard or lane.shipped_seq >= lane.last_seq:
                 continue
-            with self._translated():
-                rows = self._db.execute(
-                    _SQL["entries_after"], (lane.producer_no, shard, lane.shipped_seq, limit)
-                ).fetchall()
+            rows = self.rows("entries_after", lane.producer_no, shard, lane.shipped_seq, limit)
             first_seq = rows[0][0] if rows else lane.last_seq + 1
             events = []
             for expected, (seq, body) in enumerate(rows, first_seq):
@@ -281,8 +206,8 @@ class Store:
         lane.shipped_seq = seq
         lane.unsaved = True
         self._shipped = deque(mark for mark in self._shipped if mark[1] is not lane or mark[2] <= seq)
-        with self._transaction():
-            self._db.execute(_SQL["unship_identities"])
+        with self.transaction() as db:
+            db.execute(SQL["unship_identities"])
         self.identities_pending = True
 
     def _lane(self, shard: int, producer_id: UUID) -> _Lane | None:
@@ -292,17 +217,15 @@ class Store:
 
     def identities(self, limit: int) -> list[ClientIdentity]:
         """Identities that are not known to be in the log."""
-        with self._translated():
-            rows = self._db.execute(_SQL["unshipped_identities"], (limit,)).fetchall()
+        rows = self.rows("unshipped_identities", limit)
         return [ClientIdentity(UUID(ref), client_id, subject) for ref, client_id, subject in rows]
 
     def mark_identities(self, identities: Sequence[ClientIdentity]) -> None:
         """These identities are in the log."""
         refs = _to_json([identity.client_ref for identity in identities]).decode()
-        with self._transaction():
-            self._db.execute(_SQL["ship_identities"], (refs, now_us()))
-        with self._translated():
-            self.identities_pending = bool(self._db.execute(_SQL["count_unshipped_identities"]).fetchone()[0])
+        with self.transaction() as db:
+            db.execute(SQL["ship_identities"], (refs, now_us()))
+        self.identities_pending = bool(self.rows("count_unshipped_identities")[0][0])
 
     # --- keeping house --------------------------------------------------------------------------------------------
 
@@ -310,18 +233,18 @@ class Store:
         """Write how far the lanes are shipped, and start the 15 minutes of what was shipped since the last call."""
         changed = [lane for lane in self._lanes.values() if lane.unsaved]
         if changed:
-            with self._transaction():
+            with self.transaction() as db:
                 for lane in changed:
-                    self._db.execute(_SQL["save_lane"], (lane.producer_no, lane.shard, lane.last_seq, lane.shipped_seq))
-                self._db.execute(_SQL["touch_producer"], (self._no, now_us()))
+                    db.execute(SQL["save_lane"], (lane.producer_no, lane.shard, lane.last_seq, lane.shipped_seq))
+                db.execute(SQL["touch_producer"], (self._no, now_us()))
         for lane in changed:
             lane.unsaved = False
             self._shipped.append((time.monotonic(), lane, lane.shipped_seq))
 
     def touch(self) -> None:
         """A sign of life of a quiet process."""
-        with self._transaction():
-            self._db.execute(_SQL["touch_producer"], (self._no, now_us()))
+        with self.transaction() as db:
+            db.execute(SQL["touch_producer"], (self._no, now_us()))
 
     def purge(self, *, keep_seconds: float = KEEP_SHIPPED_SECONDS) -> int:
         """Delete one chunk of rows that were shipped at least ``keep_seconds`` ago; the number deleted."""
@@ -329,19 +252,15 @@ class Store:
         while self._shipped and self._shipped[0][0] <= cutoff:
             _, lane, seq = self._shipped[0]
             seq = min(seq, lane.shipped_seq)
-            with self._transaction():
-                removed = self._db.execute(
-                    _SQL["purge_entries"], (lane.producer_no, lane.shard, seq, PURGE_ROWS)
-                ).rowcount
+            with self.transaction() as db:
+                removed = db.execute(SQL["purge_entries"], (lane.producer_no, lane.shard, seq, PURGE_ROWS)).rowcount
             if removed:
                 return removed
             self._shipped.popleft()
             lane.purged_seq = max(lane.purged_seq, seq)
         self._remove_finished()
-        with self._transaction():
-            return self._db.execute(
-                _SQL["purge_identities"], (now_us() - int(keep_seconds * 1_000_000), PURGE_ROWS)
-            ).rowcount
+        with self.transaction() as db:
+            return db.execute(SQL["purge_identities"], (now_us() - int(keep_seconds * 1_000_000), PURGE_ROWS)).rowcount
 
     def _remove_finished(self) -> None:
         """Forget earlier producers whose rows are all shipped and deleted."""
@@ -350,56 +269,25 @@ class Store:
         ]
         if not finished:
             return
-        with self._transaction():
+        with self.transaction() as db:
             for lane in finished:
-                self._db.execute(_SQL["remove_lane"], (lane.producer_no, lane.shard))
-                self._db.execute(_SQL["remove_producer"], (lane.producer_no,))
+                db.execute(SQL["remove_lane"], (lane.producer_no, lane.shard))
+                db.execute(SQL["remove_producer"], (lane.producer_no,))
         for lane in finished:
             del self._lanes[lane.producer_no, lane.shard]
 
-    def shrink(self) -> None:
-        """Give free pages back, a chunk at a time, once they are more than a quarter of the file."""
-        pages, free, _ = self._pages()
-        if free > max(VACUUM_PAGES, pages // 4):
-            with self._translated():
-                self._db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
-
-    def checkpoint(self) -> None:
-        """Move the write-ahead log into the database and empty it, unless a reader needs it."""
-        with self._translated():
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-    def _pages(self) -> tuple[int, int, int]:
-        with self._translated():
-            pages, free, size = self._db.execute(_SQL["size"]).fetchone()
-        return pages, free, size
-
-    def used_bytes(self) -> int:
-        """Pages in use and the write-ahead log, in bytes."""
-        pages, free, size = self._pages()
-        try:
-            wal = os.stat(self._wal).st_size  # noqa: PTH116 - a third of Path.stat's time, once per commit
-        except FileNotFoundError:
-            wal = 0
-        return (pages - free) * size + wal
-
     def oldest_unshipped(self) -> int | None:
         """When the oldest row that is not in the log was journaled, in microseconds."""
-        found = []
+        found: list[int] = []
         for lane in self._lanes.values():
             if lane.shipped_seq < lane.last_seq:
-                with self._translated():
-                    row = self._db.execute(
-                        _SQL["oldest_unshipped"], (lane.producer_no, lane.shard, lane.shipped_seq)
-                    ).fetchone()
-                if row is not None:
-                    found.append(int(row[0]))
+                rows = self.rows("oldest_unshipped", lane.producer_no, lane.shard, lane.shipped_seq)
+                found.extend(int(row[0]) for row in rows)
         return min(found, default=None)
 
     def open_connections(self) -> int:
         """How many connections the file holds as open."""
-        with self._translated():
-            return int(self._db.execute(_SQL["count_open"]).fetchone()[0])
+        return int(self.rows("count_open")[0][0])
 
     def is_spent(self) -> bool:
         """Whether nothing in the file is needed any more: all shipped, all deleted, nothing open."""
@@ -423,39 +311,27 @@ class Store:
             for no, shard, last_seq, shipped_seq in salvaged.lanes
         }
         restored = 0
-        with self._transaction():
-            run = self._db.execute
-            run(_SQL["renumber_producer"], (self._no, old_no + 1))
+        with self.transaction() as db:
+            run = db.execute
+            run(SQL["renumber_producer"], (self._no, old_no + 1))
             self._no = old_no + 1
-            self._db.executemany(_SQL["restore_producer"], salvaged.producers)
+            db.executemany(SQL["restore_producer"], salvaged.producers)
             for row in salvaged.entries():
                 no, shard, seq = row[:3]
                 lane = lanes.setdefault((no, shard), _Lane(no, UUID(int=0), shard, seq, seq - 1))
                 if seq > lane.shipped_seq:
-                    restored += run(_SQL["restore_entry"], row).rowcount
+                    restored += run(SQL["restore_entry"], row).rowcount
                     lane.last_seq = max(lane.last_seq, seq)
             known = {row[0] for row in salvaged.producers}
             for lane in lanes.values():
                 if lane.producer_no in known:
-                    run(_SQL["save_lane"], (lane.producer_no, lane.shard, lane.last_seq, lane.shipped_seq))
+                    run(SQL["save_lane"], (lane.producer_no, lane.shard, lane.last_seq, lane.shipped_seq))
             for connection_id, no, *rest in salvaged.open_connections:
-                run(_SQL["restore_open"], (connection_id, self._no if still_open and no == old_no else no, *rest))
+                run(SQL["restore_open"], (connection_id, self._no if still_open and no == old_no else no, *rest))
             if salvaged.identities:
-                run(_SQL["add_identities"], (_to_json(salvaged.identities).decode(),))
-        with self._translated():
-            self._load()
+                run(SQL["add_identities"], (_to_json(salvaged.identities).decode(),))
+        self._load()
         return restored
-
-    def abandon(self) -> None:
-        """Close the file whatever state it is in."""
-        self.is_closed = True
-        with suppress(sqlite3.Error):
-            self._db.close()
-
-    def close(self) -> None:
-        """Close the file; SQLite moves the write-ahead log into it."""
-        with self._translated():
-            self._db.close()
 
 
 def _open_row(event: Event) -> tuple[object, ...]:

@@ -20,7 +20,8 @@ from pulsetrail.events import Event, EventClass, Source, encode_event
 from pulsetrail.identity import ClientIdentity
 from pulsetrail.journal.salvage import salvage, set_aside
 from pulsetrail.journal.shedding import FULL, PURGE_EARLY, DropTally, class_of, dropped_event, shed_at
-from pulsetrail.journal.store import JournalDamaged, Store
+from pulsetrail.journal.sqlite_file import JournalDamaged
+from pulsetrail.journal.store import Store
 from pulsetrail.observer import PipelineObserver
 
 BACKLOG_EVENTS: Final = 65_536
