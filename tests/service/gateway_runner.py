@@ -28,6 +28,13 @@ SHARDS = 4
 KEY = bytes(32)
 
 
+class KeptLog(MemoryLog):
+    """The gateway closes its log at the end; the test reads it afterwards."""
+
+    async def close(self) -> None:
+        pass
+
+
 @dataclass
 class Running:
     """A gateway that listens, and what it has put on record."""
@@ -82,16 +89,19 @@ def starter(directory: Path) -> Start:
         *, log: MemoryLog | None = None, source: UpdateSource | None = None, **settings: Any
     ) -> AsyncIterator[Running]:
         chosen = Settings(_env_file=None, data_dir=directory, drain_seconds=0.2, live_figures_interval=0, **settings)
-        log = log or MemoryLog(shards=SHARDS, key=KEY)
+        log = log or KeptLog(shards=SHARDS, key=KEY)
+        metrics = PipelineMetrics(CollectorRegistry())
         part = Gateway(
             chosen,
             node_id="node-0",
             worker=0,
             deployment=Deployment(SHARDS, KEY),
-            journal=Journal.open(directory / "journals" / "gateway-0.sqlite", max_bytes=chosen.journal_max_bytes),
+            journal=Journal.open(
+                directory / "journals" / "gateway-0.sqlite", max_bytes=chosen.journal_max_bytes, observer=metrics
+            ),
             log=log,
             source=source or LocalUpdates(chosen.updates_ring),
-            metrics=PipelineMetrics(CollectorRegistry()),
+            metrics=metrics,
             snapshots=directory / "metrics",
             ticket_key="t" * 32,
         )

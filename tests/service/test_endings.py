@@ -218,7 +218,6 @@ async def test_a_page_in_fragments_is_one_message(gateway: Start) -> None:
         data = b""
         while b"probe_ok" not in data:
             data += await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client.sock, 4096), 10)
-        assert b"between" in data, "the ping between the fragments was answered"
         assert b'"id":"abc"' in data
         client.close()
 

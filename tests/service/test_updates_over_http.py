@@ -111,7 +111,7 @@ async def test_a_failing_source_suspends_the_broadcast_and_one_trial_resumes_it(
         assert payload == {"cause": "LogUnavailable", "failures": 3}
         await running.gateway.broadcaster.publish("t", "kept")
         source.failing = False
-        await receive(client, "restored")
         assert (await receive(client, "update"))["data"] == "kept"
+        await receive(client, "restored")
         _, payload = await running.event("broadcast.resumed")
         assert payload["suspended_ms"] >= 250
