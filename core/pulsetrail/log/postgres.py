@@ -15,7 +15,7 @@ from pulsetrail.identity import ClientIdentity, shard_of
 from pulsetrail.log import MAX_BATCH, Appended, Batch, Cursor, Deployment, FencedEpoch, LeaseState
 from pulsetrail.log.connections import Connections, open_connection
 from pulsetrail.log.doorbell import Doorbell
-from pulsetrail.log.storable import in_range, page_seqs, repair, substitute
+from pulsetrail.log.storable import holdable, in_range, page_seqs, repair, substitute
 from pulsetrail.observer import NullObserver, PipelineObserver
 from pulsetrail.statements import load_statements
 
@@ -161,8 +161,8 @@ class PostgresLog:
                 _SQL["remember"],
                 [shard_of(row.client_ref, shards) for row in rows],
                 [row.client_ref for row in rows],
-                [_holdable(row.client_id) for row in rows],
-                [None if row.subject is None else _holdable(row.subject) for row in rows],
+                [holdable(row.client_id) for row in rows],
+                [None if row.subject is None else holdable(row.subject) for row in rows],
             )
 
     async def head(self, shard: int) -> Cursor:
@@ -228,8 +228,3 @@ def _recorded(position: int, recorded_at: int, *fields: Any) -> RecordedEvent:
 def _class_of(event: Event) -> str:
     row = CATALOGUE.get(event.event_type)
     return row.event_class if row is not None else EventClass.DETAIL
-
-
-def _holdable(text: str) -> str:
-    """Text without the one character that Postgres refuses."""
-    return text.replace("\x00", "\ufffd")

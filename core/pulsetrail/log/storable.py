@@ -18,8 +18,9 @@ import msgspec
 
 from pulsetrail.events import CATALOGUE, Event, EventClass, EventsDropped, encode_payload
 
-LATEST_US: Final = 253_402_300_799_999_999
-"""The end of the year 9999; later times, and those before 1970, are some client's nonsense."""
+LATEST_US: Final = (1 << 53) - 1
+"""In the year 2255. Postgres multiplies intervals in doubles, which are whole up to here; later times, and those before
+1970, are some client's nonsense."""
 
 _CLIENT: Final = "client"
 _MAX_PAGE_SEQ: Final = 1 << 53
@@ -66,8 +67,8 @@ def repair(event: Event) -> Event:
     no JSON object."""
     return msgspec.structs.replace(
         event,
-        event_type=_text(event.event_type),
-        source=_text(event.source),
+        event_type=holdable(event.event_type),
+        source=holdable(event.source),
         schema_version=event.schema_version if 0 <= event.schema_version < 1 << 15 else 0,
         connection_seq=_whole(event.connection_seq, 31),
         node_epoch=_whole(event.node_epoch, 63),
@@ -111,12 +112,13 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _text(value: str) -> str:
+def holdable(value: str) -> str:
+    """The text without the characters that Postgres refuses."""
     return _UNHOLDABLE.sub(_REPLACEMENT, value)
 
 
 def _optional_text(value: str | None) -> str | None:
-    return None if value is None else _text(value)
+    return None if value is None else holdable(value)
 
 
 def _whole(value: int | None, bits: int) -> int | None:
@@ -130,14 +132,14 @@ def _payload(payload: bytes) -> bytes:
             text = json.dumps(_clean(json.loads(text)), ensure_ascii=False)
         except (ValueError, RecursionError):
             return payload
-    return _text(text).encode()
+    return holdable(text).encode()
 
 
 def _clean(value: Any) -> Any:
     if isinstance(value, str):
-        return _text(value)
+        return holdable(value)
     if isinstance(value, list):
         return [_clean(item) for item in value]
     if isinstance(value, dict):
-        return {_text(name): _clean(item) for name, item in value.items()}
+        return {holdable(name): _clean(item) for name, item in value.items()}
     return value
