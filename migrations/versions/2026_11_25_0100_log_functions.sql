@@ -138,29 +138,38 @@ CREATE FUNCTION settle_leases(
     OUT event_types text[], OUT payloads text[]
 ) LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
+    v_nodes text[];
+    v_epochs bigint[];
     v_fenced text[] := '{}';
     v_lease record;
 BEGIN
     event_types := p_event_type;
     payloads := p_payload;
-    -- A node that never reached the database had no lease to lose: its first connection in the log gets it one, so that
-    -- the connection does not stay open for ever when the node never comes back.
+    SELECT array_agg(e.node_id), array_agg(e.epoch) INTO v_nodes, v_epochs
+        FROM (SELECT DISTINCT u.node_id, u.epoch
+              FROM unnest(p_event_type, p_node_id, p_node_epoch) AS u (event_type, node_id, epoch)
+              WHERE u.event_type IN ('connection.opened', 'connection.closed', 'connection.lost')
+                AND u.node_id IS NOT NULL AND u.epoch IS NOT NULL
+              ORDER BY u.node_id, u.epoch) e;
+    IF v_nodes IS NULL THEN
+        RETURN;
+    END IF;
+    -- A node that never reached the database had no lease to lose: what comes of it first gets it one, so that its
+    -- connections do not stay open for ever when it never comes back.
     INSERT INTO node_lease (node_id, epoch, expires_at)
-        SELECT DISTINCT e.node_id, e.epoch, clock_timestamp() + interval '1 minute'
-        FROM unnest(p_event_type, p_node_id, p_node_epoch) AS e (event_type, node_id, epoch)
-        WHERE e.event_type = 'connection.opened' AND e.node_id IS NOT NULL AND e.epoch IS NOT NULL
-          AND NOT EXISTS (SELECT FROM node_lease l WHERE l.node_id = e.node_id AND l.epoch = e.epoch)
-        ORDER BY 1, 2
+        SELECT e.node_id, e.epoch, clock_timestamp() + interval '1 minute'
+        FROM unnest(v_nodes, v_epochs) AS e (node_id, epoch)
+        WHERE NOT EXISTS (SELECT FROM node_lease l WHERE l.node_id = e.node_id AND l.epoch = e.epoch)
         ON CONFLICT DO NOTHING;
     IF NOT p_event_type && ARRAY['connection.closed', 'connection.lost'] THEN
         RETURN;
     END IF;
     -- The share lock makes fencing wait for this append: what ends here is below the head that fencing notes.
     FOR v_lease IN
-        SELECT l.node_id, l.epoch, l.fenced_at FROM node_lease l
-        WHERE (l.node_id, l.epoch) IN (SELECT e.node_id, e.epoch FROM unnest(p_node_id, p_node_epoch) e (node_id, epoch))
+        SELECT l.node_id, l.epoch, l.fenced_at FROM unnest(v_nodes, v_epochs) AS e (node_id, epoch)
+        JOIN node_lease l ON l.node_id = e.node_id AND l.epoch = e.epoch
         ORDER BY l.node_id, l.epoch
-        FOR SHARE
+        FOR SHARE OF l
     LOOP
         IF v_lease.fenced_at IS NOT NULL THEN
             v_fenced := v_fenced || (v_lease.epoch || ' ' || v_lease.node_id);
