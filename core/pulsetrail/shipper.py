@@ -24,9 +24,12 @@ from pulsetrail.errors import ClockSkew, JournalError, LaneGap, LogUnavailable, 
 from pulsetrail.events import Event, now_us
 from pulsetrail.journal import Journal, PendingBatch
 from pulsetrail.journal.shedding import dropped_event
-from pulsetrail.log import MAX_BATCH, Batch, Log
+from pulsetrail.log import Batch, Log
 from pulsetrail.observer import NullObserver, PipelineObserver
 
+BATCH_ROWS: Final = 250
+"""Of the log's 1,000: preparing a batch holds the event loop, 9 ms for 1,000, and for every shard in turn. Measured with
+a backlog in four shards: 45,000 events/s and a loop 12 ms late at the 99th percentile; with 1,000, 55,000 and 73 ms."""
 PACE_SECONDS: Final = 0.025
 """Least time between two batches of a shard that were not full: the first event of a quiet time goes at once, a busy
 time gathers."""
@@ -142,7 +145,7 @@ class Shipper:
     async def _ship(self, shard: int) -> None:
         wake = self._wake[shard]
         failures = 0
-        limit = MAX_BATCH
+        limit = BATCH_ROWS
         compare_at = 0.0
         while True:
             wake.clear()
@@ -164,7 +167,7 @@ class Shipper:
             if sent is None and not wake.is_set() and self._settled is not None:
                 self._settled.add(shard)
             self._progress.set()
-            limit, full = min(limit * 2, MAX_BATCH), limit
+            limit, full = min(limit * 2, BATCH_ROWS), limit
             if sent is None:
                 await _wait_for(wake, compare_at - time.monotonic())
             elif sent < full:

@@ -195,6 +195,23 @@ async def test_a_full_journal_leaves_room_for_a_restart_to_write_all_ends(path: 
         assert on_disk(path) <= cap
 
 
+async def test_where_even_the_ends_of_a_restart_do_not_fit_they_are_written_when_shipping_makes_room(
+    path: Path,
+) -> None:
+    async with Journal.open(path, max_bytes=4 * CAP) as journal:
+        for _ in range(2_000):
+            journal.record(opened(filler=400))
+    async with Journal.open(path, max_bytes=CAP) as journal:  # the cap was lowered meanwhile
+        assert await journal.recover() == 0
+        stored = await take_all(journal)
+        async with asyncio.timeout(30):
+            while await journal.open_connections():
+                await asyncio.sleep(0.02)
+        stored += await take_all(journal)
+    ends = Counter(event.connection_id for event in stored if event.event_type == "connection.lost")
+    assert ends == Counter(event.connection_id for event in stored if event.event_type == "connection.opened")
+
+
 async def test_shipped_rows_make_room_before_anything_is_shed(journal: Journal, drops: Drops) -> None:
     for _ in range(3):
         await fill_to(journal, 0.55)

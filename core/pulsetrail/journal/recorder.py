@@ -200,10 +200,12 @@ class Journal:
     async def recover(self) -> int:
         """End with ``connection.lost`` (``server_crashed``) what an earlier process left open in this file.
 
+        In a journal that is full to its last byte that waits until shipping has made room.
+
         Returns:
-            How many connections were ended.
+            How many connections were ended by now.
         """
-        ended = await self._writer.call(lambda store: store.recover())
+        ended = await self._writer.recover()
         self._tell(frozenset(lane.shard for lane in await self.lanes()))
         return ended
 

@@ -69,6 +69,7 @@ class Writer:
         self._tally = DropTally()
         self._backlog: list[tuple[Event, bytes]] = []
         self._backlog_identities: list[ClientIdentity] = []
+        self._recovering = False
         self._signed = time.monotonic()
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self.unasked: Finished = _tell_nobody
@@ -119,6 +120,10 @@ class Writer:
         self._queue.put(run)
         return await future
 
+    async def recover(self) -> int:
+        """End what earlier processes left open. Where the cap stops that, it goes on as shipping makes room."""
+        return await self.call(self._recover)
+
     def stop(self) -> None:
         """Finish what is queued, close the file, end the thread. Blocks."""
         self._queue.put(None)
@@ -143,6 +148,10 @@ class Writer:
             if time.monotonic() >= next_tick:
                 self._guarded(lambda _: self._tick())
                 next_tick = time.monotonic() + TICK_SECONDS
+        if self._backlog:
+            self._commit(Group(), self.unasked)
+        if self._backlog:
+            _log.error("%d events that the disk refused end with the process", len(self._backlog))
         self._guarded(Store.save_marks)
         self._guarded(Store.close)
 
@@ -150,7 +159,8 @@ class Writer:
         try:
             self._with_store(work)
         except JournalError as error:
-            _log.warning("%s", error)
+            if self.failing is None:  # otherwise it was said when it began
+                _log.warning("%s", error)
 
     def _with_store(self, work: Callable[[Store], _T]) -> _T:
         """Run ``work``; when the file turns out to be damaged, replace it and try once more."""
@@ -163,6 +173,15 @@ class Writer:
             return work(self._store)
         finally:
             self._count()
+
+    def _recover(self, store: Store) -> int:
+        try:
+            ended = store.recover()
+        except JournalFull:
+            self._recovering = True
+            return 0
+        self._recovering = False
+        return ended
 
     def _commit(self, group: Group, finished: Finished) -> None:
         started = time.monotonic()
@@ -252,6 +271,8 @@ class Writer:
         if self.failing is not None or self._tally.pending:
             self._commit(Group(), self.unasked)
         store = self._store
+        if self._recovering:
+            self._recover(store)
         store.save_marks()
         if time.monotonic() - self._signed >= ALIVE_SECONDS:
             self._signed = time.monotonic()
