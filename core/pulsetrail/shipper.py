@@ -28,8 +28,8 @@ from pulsetrail.log import Batch, Log
 from pulsetrail.observer import NullObserver, PipelineObserver
 
 BATCH_ROWS: Final = 250
-"""Of the log's 1,000: preparing a batch holds the event loop, 9 ms for 1,000, and for every shard in turn. Measured with
-a backlog in four shards: 45,000 events/s and a loop 12 ms late at the 99th percentile; with 1,000, 55,000 and 73 ms."""
+"""Of the log's 1,000: preparing a batch holds the event loop, 9 ms for 1,000, and for every shard in turn. Measured
+with a backlog in four shards: 45,000 events/s and a loop 12 ms late at the 99th percentile; with 1,000, 55,000 and 73 ms."""
 PACE_SECONDS: Final = 0.025
 """Least time between two batches of a shard that were not full: the first event of a quiet time goes at once, a busy
 time gathers."""
