@@ -10,6 +10,7 @@
     │   ├── PortInUse             another program listens on the port
     │   └── SchemaMismatch        the database is too old, too new, or not migrated
     ├── LogUnavailable            the database cannot be reached now: exit 3, or try again
+    ├── NotOnRecord               nothing is known of what was asked for
     ├── EmbeddedPostgresFailed    the embedded server did not start: exit 3
     ├── LogHole                   a reader found positions that do not follow each other
     ├── AppendRefused             the log took nothing of a batch
@@ -117,6 +118,17 @@ class LogUnavailable(PulsetrailError):
 
     def __str__(self) -> str:
         return f"The database is not available: {self.detail}."
+
+
+class NotOnRecord(PulsetrailError):
+    """Nothing is known of ``subject``."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(subject)
+        self.subject = subject
+
+    def __str__(self) -> str:
+        return f"There is no {self.subject} on record."
 
 
 class EmbeddedPostgresFailed(PulsetrailError):

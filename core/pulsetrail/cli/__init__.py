@@ -18,7 +18,10 @@ from typer.exceptions import Abort, Exit, TyperException
 from pulsetrail import __version__
 from pulsetrail.cli.configuration import config
 from pulsetrail.cli.database import migrate
+from pulsetrail.cli.investigation import history, tail
+from pulsetrail.cli.log_commands import log
 from pulsetrail.cli.output import say
+from pulsetrail.cli.projection_commands import projections
 from pulsetrail.cli.serving import collector, gateway, projector, serve
 from pulsetrail.cli.workers import worker
 from pulsetrail.errors import PulsetrailError
@@ -40,10 +43,14 @@ for command, panel in (
     (gateway, "Run"),
     (collector, "Run"),
     (projector, "Run"),
+    (history, "Look"),
+    (tail, "Look"),
     (migrate, "Set up"),
     (config, "Set up"),
 ):
     app.command(rich_help_panel=panel)(command)
+app.add_typer(log, name="log", rich_help_panel="Look")
+app.add_typer(projections, name="projections", rich_help_panel="Look")
 app.add_typer(worker, name="worker", hidden=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uvicorn
 from prometheus_client import CollectorRegistry
 
 from pulsetrail.cli.database import deployment_of, find_database
@@ -13,7 +12,7 @@ from pulsetrail.journal import Journal
 from pulsetrail.log.postgres import PostgresLog
 from pulsetrail.metrics import PipelineMetrics
 from pulsetrail.settings import Settings
-from pulsetrail_collector.app import PROCESS, create_app
+from pulsetrail_collector.app import PROCESS, collector_server, create_app
 
 
 async def run_collector(settings: Settings) -> None:
@@ -41,17 +40,6 @@ async def run_collector(settings: Settings) -> None:
             snapshots=data.metrics,
             sink=fleet.bury,
         )
-        config = uvicorn.Config(
-            app,
-            ws="none",
-            http="httptools",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=10,
-        )
         presence = Presence(node_id, PROCESS, f"{settings.host}:{settings.port}")
         async with beside(fleet.stay_listed(presence)):
-            await serve_until_told(uvicorn.Server(config), settings, data.run / f"{PROCESS}.json")
+            await serve_until_told(collector_server(app), settings, data.run / f"{PROCESS}.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from pulsetrail.logs import configure_logs
 from pulsetrail.metrics import PipelineMetrics
 from pulsetrail.settings import Settings
 from pulsetrail.supervisor import write_state
+
+logger = logging.getLogger("pulsetrail")
 
 
 async def serve_until_told(server: uvicorn.Server, settings: Settings, state: Path) -> None:
@@ -31,15 +34,23 @@ async def _say_ready(server: uvicorn.Server, settings: Settings, state: Path) ->
 
 
 @asynccontextmanager
-async def beside(*errands: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def beside(*errands: Coroutine[Any, Any, None]) -> AsyncIterator[list[asyncio.Task[None]]]:
     """Run errands for as long as the block runs."""
     tasks = [asyncio.create_task(errand) for errand in errands]
+    for task in tasks:
+        task.add_done_callback(_complain)
     try:
-        yield
+        yield tasks
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _complain(task: asyncio.Task[None]) -> None:
+    """A part that stops by itself is a bug; without this nobody would hear of it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("a part of the process stopped: %r", error, exc_info=error)
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from pulsetrail.cli.output import say
 from pulsetrail.datadir import DataDir
 from pulsetrail.embedded import EmbeddedPostgres
 from pulsetrail.errors import EmbeddedPostgresFailed, LogUnavailable
-from pulsetrail.migrate import migrate
 from pulsetrail.settings import Settings
 from pulsetrail.supervisor import FIRST_PAUSE, LONGEST_PAUSE, Supervisor, WorkerSpec
 
@@ -125,13 +124,20 @@ def _environment(settings: Settings, *, node: str, port: int) -> dict[str, str]:
 def _migrate(settings: Settings, data: DataDir, url: str) -> bool:
     """Bring the schema up to date; ``False`` when the database is away and the instance can start without it."""
     try:
-        asyncio.run(migrate(url, shards=settings.log_shards))
+        _run_migrations(url, settings.log_shards)
     except LogUnavailable as error:
         if data.cached_deployment() is None:
             raise
         say(f"{error} Serving without it: events wait in the journals.")
         return False
     return True
+
+
+def _run_migrations(url: str, shards: int) -> None:
+    # Imported here: Alembic costs a second that no other command has to wait for.
+    from pulsetrail.migrate import migrate
+
+    asyncio.run(migrate(url, shards=shards))
 
 
 class _Embedded:
@@ -187,7 +193,7 @@ class _Chores:
             self._database.tend()
         if not self._migrated and time.monotonic() >= self._migrate_at:
             with contextlib.suppress(LogUnavailable):
-                asyncio.run(migrate(self._url, shards=self._settings.log_shards))
+                _run_migrations(self._url, self._settings.log_shards)
                 self._migrated = True
                 self._supervisor.start([PROJECTOR])
                 say("The database is back: shipping the journals.")

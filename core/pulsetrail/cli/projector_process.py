@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import logging
 import signal
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry
 
 from pulsetrail.cli.database import find_database
 from pulsetrail.cli.http_process import beside, logging_to_stdout
 from pulsetrail.datadir import DataDir
+from pulsetrail.domain_export import export_domain
 from pulsetrail.errors import LogUnavailable
 from pulsetrail.log.partitions import DAYS_AHEAD, ensure_partitions
 from pulsetrail.log.postgres import PostgresLog
@@ -19,6 +21,7 @@ from pulsetrail.metrics import PipelineMetrics
 from pulsetrail.metrics_snapshot import SnapshotWriter, sample_loop_lag
 from pulsetrail.migrate import check_schema
 from pulsetrail.orphans import OrphanKeeper
+from pulsetrail.projections.reaper import Reaper
 from pulsetrail.projections.runner import Projector, connect_pool
 from pulsetrail.settings import Settings
 from pulsetrail.supervisor import write_state
@@ -58,18 +61,29 @@ async def run_projector(settings: Settings) -> None:
                 max_bytes=settings.journal_max_bytes,
                 observer=metrics,
             )
+            reaper = Reaper(pool, lease_seconds=settings.node_lease)
             projector = Projector(pool, wait=log.wait, observer=metrics)
-            await stack.enter_async_context(
-                beside(
-                    projector.run(),
-                    orphans.run(),
-                    _keep_partitions(url, metrics),
-                    writer.run(),
-                    sample_loop_lag(metrics),
-                )
-            )
+            parts = [
+                projector.run(),
+                reaper.run(),
+                export_domain(url, writer),
+                orphans.run(),
+                _keep_partitions(url, metrics),
+                writer.run(),
+                sample_loop_lag(metrics),
+            ]
+            tasks = await stack.enter_async_context(beside(*parts))
             write_state(data.run / f"{NAME}.json")
-            await told.wait()
+            await _first_of(told, tasks)
+
+
+async def _first_of(told: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for SIGTERM. A part that stops by itself is a bug: the process ends with it, and is started again."""
+    waiting = asyncio.create_task(told.wait())
+    done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    for task in done:
+        await task
 
 
 async def _keep_partitions(url: str, metrics: PipelineMetrics) -> None:
