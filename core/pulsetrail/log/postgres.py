@@ -183,15 +183,15 @@ class PostgresLog:
         one from its cursor, and says so if they do not.
         """
         async with self._connections.one() as connection:
-            rows = await connection.fetch(_SQL["read_after"], shard, cursor.position, cursor.recorded_at, limit)
-            expected = cursor.position + 1
-            if rows and rows[0][0] != expected and cursor.position == 0:
-                expected = await connection.fetchval(_SQL["truncated_before"], shard)
+            after = cursor.position
+            if after == 0:
+                # What retention is about to drop may still be there; nobody starts on it.
+                after = await connection.fetchval(_SQL["truncated_before"], shard) - 1
+            rows = await connection.fetch(_SQL["read_after"], shard, after, cursor.recorded_at, limit)
         recorded = [_recorded(*row) for row in rows]
-        for event in recorded:
+        for expected, event in enumerate(recorded, after + 1):
             if event.position != expected:
                 raise LogHole(shard, expected, event.position)
-            expected += 1
         return recorded
 
     async def wait(self, timeout: float) -> None:  # noqa: ASYNC109  # a poll's period, not a deadline
@@ -222,7 +222,7 @@ class PostgresLog:
 def _recorded(position: int, recorded_at: int, *fields: Any) -> RecordedEvent:
     """The columns of ``read_after`` follow the fields of ``Event``."""
     *envelope, payload = fields
-    return RecordedEvent(position, recorded_at, Event(*envelope, payload.encode()))
+    return RecordedEvent(position, recorded_at, Event(*envelope, payload=payload.encode()))
 
 
 def _class_of(event: Event) -> str:

@@ -61,7 +61,53 @@ SELECT create_events_partition($1)
 SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date
 
 -- name: partitions
-SELECT c.relname AS name, i.inhparent IS NOT NULL AS attached, coalesce(i.inhdetachpending, false) AS half_detached
+SELECT c.relname AS name, i.inhrelid IS NOT NULL AS attached, coalesce(i.inhdetachpending, false) AS half_detached
 FROM pg_class c
 LEFT JOIN pg_inherits i ON i.inhrelid = c.oid AND i.inhparent = 'events'::regclass
-WHERE c.relnamespace = 'events'::regclass::oid::regclass::oid::text::oid IS NOT NULL
+WHERE c.relkind = 'r' AND c.relname ~ '^events_[0-9]{8}$'
+  AND c.relnamespace = (SELECT p.relnamespace FROM pg_class p WHERE p.oid = 'events'::regclass)
+ORDER BY c.relname
+
+-- name: hold_checkpoints
+LOCK TABLE projection_checkpoint IN SHARE ROW EXCLUSIVE MODE
+
+-- name: partition_ends
+SELECT s.shard, e.position, e.recorded_at
+FROM log_shard s
+CROSS JOIN LATERAL (
+    SELECT p.position, p.recorded_at FROM {partition} p WHERE p.shard = s.shard ORDER BY p.position DESC LIMIT 1
+) e
+ORDER BY s.shard
+
+-- name: needed_by
+SELECT DISTINCT c.projection
+FROM projection_checkpoint c
+JOIN unnest($1::smallint[], $2::bigint[]) AS e (shard, position) ON e.shard = c.shard
+WHERE c.status <> 'retired' AND c.position < e.position
+ORDER BY c.projection
+
+-- name: truncate_before
+UPDATE log_shard s SET truncated_before = e.position + 1
+FROM unnest($1::smallint[], $2::bigint[]) AS e (shard, position)
+WHERE e.shard = s.shard AND s.truncated_before <= e.position
+
+-- name: detach_partition
+ALTER TABLE events DETACH PARTITION {partition} CONCURRENTLY
+
+-- name: finish_detaching
+ALTER TABLE events DETACH PARTITION {partition} FINALIZE
+
+-- name: archive_page
+SELECT shard, position, row_to_json(p)::text FROM {partition} p
+WHERE (shard, position) > ($1::smallint, $2::bigint)
+ORDER BY shard, position
+LIMIT $3
+
+-- name: drop_partition
+DROP TABLE {partition}
+
+-- name: purge_dead_letters
+DELETE FROM dead_letter WHERE expires_at < clock_timestamp()
+
+-- name: purge_page_lanes
+DELETE FROM page_lane WHERE received_at < clock_timestamp() - make_interval(days => $1)
