@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import os
 import time
+from functools import lru_cache
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import NamedTuple
 from uuid import UUID
@@ -40,6 +41,7 @@ def shard_of(subject: UUID | str, shards: int) -> int:
     return int.from_bytes(hashlib.sha256(raw).digest()[:8], "big") % shards
 
 
+@lru_cache(maxsize=4096)
 def address_prefix(address: str) -> str:
     """The network an address belongs to, as far as we store it: /24 for IPv4, /48 for IPv6, ``unknown`` otherwise.
 

@@ -8,16 +8,15 @@ these lines are for a person who looks.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
-import queue
 import re
 import select
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
@@ -30,6 +29,8 @@ from pulsetrail.events import Event
 from pulsetrail.metrics import PipelineMetrics
 
 QUEUE_LINES: Final = 10_000
+GATHER_SECONDS: Final = 0.02
+LINES_AT_ONCE: Final = 256
 NO_EVENT: Final = "log"
 """The value of ``event`` in the labels of lines that are not about an event."""
 
@@ -152,8 +153,18 @@ class LineFormatter:
         opening = {"time": stamp, "level": level, "service": self._service, "node": self._node}
         body = {**opening, **{key: value for key, value in fields.items() if value is not None}}
         # Everything beyond ASCII is escaped, so that no text can move a terminal's cursor or fake a line.
-        text = mask(json.dumps(body, default=str, separators=(",", ":"))).replace("\x7f", "\\u007f")
+        text = mask(_dump(body)).replace("\x7f", "\\u007f")
         return Line(time_us, level, text, name, reason if reason is None or reason in _REASONS else "other", ids)
+
+
+def _dump(body: dict[str, Any]) -> str:
+    try:
+        dumped = msgspec.json.encode(body)
+    except (TypeError, ValueError):  # an object that JSON has no word for, or half of a surrogate pair
+        dumped = b"\xff"
+    if dumped.isascii():
+        return dumped.decode()
+    return json.dumps(body, default=str, separators=(",", ":"))
 
 
 def _ids(event: Event) -> dict[str, str]:
@@ -209,36 +220,53 @@ class StdoutHandler(logging.Handler):
         self._line = formatter.line
         self._write = write
         self._metrics = metrics
-        self._queue: queue.Queue[logging.LogRecord | None] = queue.Queue(max_lines)
-        self._stopping = False
+        self._max_lines = max_lines
+        self._queue: deque[logging.LogRecord] = deque()
+        self._filled = threading.Event()
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log lines", daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Never blocks."""
-        try:
-            self._queue.put_nowait(record)
-        except queue.Full:
+        if len(self._queue) >= self._max_lines:
             self._dropped(1)
+            return
+        self._queue.append(record)
+        if not self._filled.is_set():
+            self._filled.set()
 
     def _dropped(self, count: int) -> None:
         if self._metrics is not None:
             self._metrics.log_lines_dropped(count)
 
     def _run(self) -> None:
-        while (record := self._queue.get()) is not None:
-            try:
-                self._write(self._line(record).text.encode() + b"\n")
-            except Exception:  # noqa: BLE001, RUF100 - a logger that dies of one line logs nothing afterwards
-                self._dropped(1)
-            if self._stopping and self._queue.empty():
+        while True:
+            self._filled.wait()
+            # A thread that wakes for every line trades the interpreter lock with a busy event loop at every line.
+            self._stopping.wait(GATHER_SECONDS)
+            self._filled.clear()
+            self._write_queued()
+            if self._stopping.is_set():
                 return
+
+    def _write_queued(self) -> None:
+        while self._queue:
+            lines: list[str] = []
+            while self._queue and len(lines) < LINES_AT_ONCE:
+                try:
+                    lines.append(self._line(self._queue.popleft()).text)
+                except Exception:  # noqa: BLE001, RUF100 - a logger that dies of one line logs nothing afterwards
+                    self._dropped(1)
+            try:
+                self._write("".join(f"{line}\n" for line in lines).encode())
+            except OSError:
+                self._dropped(len(lines))
 
     def stop(self, seconds: float = 2.0) -> None:
         """Write what is queued, for at most ``seconds``."""
-        self._stopping = True
-        with contextlib.suppress(queue.Full):  # then the thread looks at the flag when it has emptied the queue
-            self._queue.put_nowait(None)
+        self._stopping.set()
+        self._filled.set()
         self._thread.join(seconds)
 
 
