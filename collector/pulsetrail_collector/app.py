@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,17 +12,17 @@ from typing import Final
 
 import msgspec
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 
 from pulsetrail import __version__
 from pulsetrail.addresses import networks
 from pulsetrail.journal import Journal
 from pulsetrail.log import Deployment, Log
 from pulsetrail.metrics import PipelineMetrics
-from pulsetrail.metrics_snapshot import SnapshotWriter, sample_loop_lag
+from pulsetrail.metrics_snapshot import SnapshotReader, SnapshotWriter, sample_loop_lag
 from pulsetrail.origins import Origins
 from pulsetrail.rates import RateLimiter
-from pulsetrail.settings import Settings
+from pulsetrail.settings import Settings, is_loopback
 from pulsetrail.shipper import Shipper
 from pulsetrail_collector.dead_letters import DeadLetters, Sink
 from pulsetrail_collector.routes import Collector, router
@@ -116,7 +117,27 @@ def create_app(
         body = msgspec.json.encode({"status": "waiting" if waiting else "ok", "waiting": waiting})
         return Response(body, 503 if "journal" in waiting else 200, media_type="application/json")
 
+    read_token = settings.read_token.get_secret_value() if settings.read_token else None
+    reader = SnapshotReader(snapshots)
+
+    @app.get("/metrics", tags=["metrics"])
+    async def figures(request: Request) -> Response:
+        """The figures of every process of this data directory."""
+        if not _may_read(request, read_token):
+            return Response(status_code=401, headers={"WWW-Authenticate": "Bearer"})
+        body, content_type = await asyncio.to_thread(reader.render, request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": content_type})
+
     return app
+
+
+def _may_read(request: Request, token: str | None) -> bool:
+    """Whether a request carries ``token``; without one set, whether it comes from this machine and through no proxy."""
+    if token is None:
+        forwarded = "x-forwarded-for" in request.headers or "forwarded" in request.headers
+        return request.client is not None and is_loopback(request.client.host) and not forwarded
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), token.encode())
 
 
 def collector_server(app: FastAPI) -> uvicorn.Server:

@@ -10,9 +10,10 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from pulsetrail import metrics
-from pulsetrail.domain_metrics import DomainFigures, HistogramFigures, domain_families
+from pulsetrail.domain_metrics import domain_families
 from pulsetrail.metrics import INSTRUMENTS, PipelineMetrics
 from pulsetrail.observer import PipelineObserver
+from pulsetrail.projections.figures import DomainFigures, HistogramFigures
 
 FIGURES = DomainFigures(
     connections_opened=12,

@@ -13,9 +13,10 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
-from pulsetrail.domain_metrics import DomainFigures, domain_families
+from pulsetrail.domain_metrics import domain_families
 from pulsetrail.metrics import PipelineMetrics
 from pulsetrail.metrics_snapshot import SnapshotReader, SnapshotWriter, sample_loop_lag
+from pulsetrail.projections.figures import DomainFigures
 
 
 def process(directory: Path, name: str) -> tuple[PipelineMetrics, SnapshotWriter]:
@@ -158,7 +159,7 @@ async def test_a_running_writer_renews_the_file_and_takes_it_away_when_it_stops(
         return sum(value for name, _, value in scraped(reader) if name.endswith("loop_lag_seconds_count"))
 
     async with asyncio.timeout(10):
-        while lags() < 3:  # noqa: ASYNC110 - the condition is in a file
+        while lags() < 3:
             await asyncio.sleep(0.01)
     for task in (lag, running):
         task.cancel()
