@@ -26,7 +26,7 @@ import msgspec
 
 from pulsetrail.close_codes import Reason
 from pulsetrail.events import Event
-from pulsetrail.metrics import PipelineMetrics
+from pulsetrail.observer import LogLinesObserver
 
 QUEUE_LINES: Final = 10_000
 GATHER_SECONDS: Final = 0.02
@@ -212,7 +212,7 @@ class StdoutHandler(logging.Handler):
         self,
         formatter: LineFormatter,
         write: Callable[[bytes], None],
-        metrics: PipelineMetrics | None = None,
+        metrics: LogLinesObserver | None = None,
         *,
         max_lines: int = QUEUE_LINES,
     ) -> None:
@@ -300,7 +300,7 @@ def configure_logs(
     level: str = "info",
     loki_url: str | None = None,
     loki_queue: int = QUEUE_LINES,
-    metrics: PipelineMetrics | None = None,
+    metrics: LogLinesObserver | None = None,
     write: Callable[[bytes], None] | None = None,
 ) -> Logs:
     """Send this process's logs, uvicorn's included, to standard output and, with ``loki_url``, to Loki.

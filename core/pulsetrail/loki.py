@@ -23,7 +23,7 @@ from requests.adapters import HTTPAdapter
 
 from pulsetrail.events import CATALOGUE
 from pulsetrail.logs import NO_EVENT, Line, LineFormatter
-from pulsetrail.metrics import OTHER, PipelineMetrics
+from pulsetrail.observer import LogLinesObserver
 
 BATCH_LINES: Final = 500
 TIMEOUT_SECONDS: Final = (3.0, 10.0)
@@ -56,7 +56,7 @@ class LokiHandler(logging.Handler):
         self,
         url: str,
         formatter: LineFormatter,
-        metrics: PipelineMetrics | None = None,
+        metrics: LogLinesObserver | None = None,
         *,
         service: str,
         node: str,
@@ -180,7 +180,7 @@ class LokiHandler(logging.Handler):
         return body
 
     def _labels_of(self, line: Line) -> dict[str, str]:
-        event = line.event if line.event in CATALOGUE or line.event == NO_EVENT else OTHER
+        event = line.event if line.event in CATALOGUE or line.event == NO_EVENT else "other"
         labels = {**self._labels, "event": event, "level": line.level}
         if line.reason is not None:
             labels["reason"] = line.reason

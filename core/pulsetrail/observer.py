@@ -39,3 +39,13 @@ class NullObserver:
 
     def events_dropped(self, event_class: str, reason: str, count: int) -> None:
         pass
+
+
+class LogLinesObserver(Protocol):
+    """Receiver of what the logs could not deliver. Calls are cheap, never raise, and may come from any thread."""
+
+    def log_lines_dropped(self, count: int = 1) -> None:
+        """Standard output did not take ``count`` lines in time."""
+
+    def loki_lines_dropped(self, reason: str, count: int = 1) -> None:
+        """Loki did not get ``count`` lines for a reason of ``metrics.LOKI_DROPS``."""
