@@ -188,7 +188,8 @@ class PostgresLog:
                 # What retention is about to drop may still be there; nobody starts on it.
                 after = await connection.fetchval(_SQL["truncated_before"], shard) - 1
             rows = await connection.fetch(_SQL["read_after"], shard, after, cursor.recorded_at, limit)
-        recorded = [_recorded(*row) for row in rows]
+        # From its third column on, a row is an Event's fields in their order.
+        recorded = [RecordedEvent(row[0], row[1], Event(*row[2:])) for row in rows]
         for expected, event in enumerate(recorded, after + 1):
             if event.position != expected:
                 raise LogHole(shard, expected, event.position)
@@ -217,12 +218,6 @@ class PostgresLog:
     async def _notify(self) -> None:
         async with self._connections.one() as connection:
             await connection.execute(_SQL["ring"])
-
-
-def _recorded(position: int, recorded_at: int, *fields: Any) -> RecordedEvent:
-    """The columns of ``read_after`` follow the fields of ``Event``."""
-    *envelope, payload = fields
-    return RecordedEvent(position, recorded_at, Event(*envelope, payload=payload.encode()))
 
 
 def _class_of(event: Event) -> str:

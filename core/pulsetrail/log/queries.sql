@@ -32,7 +32,8 @@ SELECT truncated_before FROM log_shard WHERE shard = $1
 
 -- name: read_after
 SELECT position, recorded_at, event_id, event_type, schema_version, source, occurred_at, received_at, shard,
-       connection_id, connection_seq, node_id, node_epoch, client_ref, page_id, reason, close_code, payload
+       connection_id, connection_seq, node_id, node_epoch, client_ref, page_id, reason, close_code,
+       convert_to(payload::text, 'UTF8')
 FROM events
 WHERE shard = $1 AND position > $2 AND recorded_at >= $3
 ORDER BY position
