@@ -20,7 +20,7 @@ from websockets.frames import Frame, Opcode
 from pulsetrail.close_codes import Reason
 from pulsetrail.events import Evidence, Layers, TcpInfo
 from pulsetrail.evidence import NO_STATUS
-from pulsetrail_service.tcp_info import read_tcp_info, set_user_timeout
+from pulsetrail_service.tcp_info import read_tcp_info, tune
 
 EXTENSION = "pulsetrail.socket"
 """Key in the ASGI scope's extensions under which the endpoint finds its socket."""
@@ -85,7 +85,7 @@ class WebSocket(WebSocketsSansIOProtocol):
         """
         self.listener = listener
         self.transport.set_write_buffer_limits(high=write_buffer)
-        set_user_timeout(self.transport, user_timeout)
+        tune(self.transport, user_timeout)
         self._last_byte = self.loop.time()
         if self.disconnected or self.transport.is_closing():
             self.loop.call_soon(listener.lost)  # it went while it was being accepted

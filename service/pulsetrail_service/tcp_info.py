@@ -1,4 +1,4 @@
-"""What the kernel knows about a TCP connection: ``TCP_INFO`` of Linux, tcp(7) and linux/tcp.h."""
+"""The kernel's side of a TCP connection: what it knows (``TCP_INFO``) and how it is set up; tcp(7), linux/tcp.h."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from pulsetrail.events import TcpInfo
 # struct tcp_info: eight bytes, then 32-bit words up to tcpi_total_retrans; the kernel only ever appends to it.
 _LAYOUT: Final = struct.Struct("=8B24I")
 _SUPPORTED: Final = sys.platform == "linux"
+
+NOT_SENT_BYTES: Final = 128 * 1024
+"""Unsent bytes that the kernel takes from us. By itself it takes megabytes for a client that does not read, where
+nobody sees them: that client would be found out late, and a thousand of them would fill the memory."""
 
 
 def read_tcp_info(transport: BaseTransport) -> TcpInfo | None:
@@ -46,10 +50,18 @@ def read_tcp_info(transport: BaseTransport) -> TcpInfo | None:
     )
 
 
-def set_user_timeout(transport: BaseTransport, seconds: float) -> None:
-    """Let the kernel give up on a dead path after ``seconds`` (``TCP_USER_TIMEOUT``, RFC 5482); 0 leaves it alone."""
+def tune(transport: BaseTransport, user_timeout: float) -> None:
+    """Set up an accepted socket.
+
+    Args:
+        transport: the socket's.
+        user_timeout: seconds after which the kernel gives up on a dead path (``TCP_USER_TIMEOUT``, RFC 5482); 0 leaves
+            it alone.
+    """
     sock = transport.get_extra_info("socket")
-    if sock is None or not seconds or not _SUPPORTED:
+    if sock is None or not _SUPPORTED:
         return
     with suppress(OSError):  # a Unix socket has no path to lose
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)
+        if user_timeout:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(user_timeout * 1000))

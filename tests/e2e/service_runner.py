@@ -176,8 +176,9 @@ class StockClient:
         self.process.stdin.close()
         await asyncio.wait_for(self.process.wait(), 20)
 
-    def kill(self) -> None:
-        """Make sure that it is gone."""
+    async def kill(self) -> None:
+        """Make sure that it is gone, and its pipes with it."""
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
+        await self.process.communicate()

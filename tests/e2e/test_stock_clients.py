@@ -55,7 +55,7 @@ async def page(service: Service, query: str = "") -> AsyncIterator[StockClient]:
         for child in psutil.Process(client.process.pid).children(recursive=True):
             child.send_signal(signal.SIGCONT)
         await client.leave()
-        client.kill()
+        await client.kill()
 
 
 async def test_python_websockets_is_served(service: Service) -> None:
@@ -79,7 +79,7 @@ async def test_npm_ws_is_served(service: Service) -> None:
         row = await ended(service, welcome["connection"])
         assert (row["reason"], row["wire_code"]) == ("normal", 1000)
     finally:
-        client.kill()
+        await client.kill()
 
 
 @needs_chromium
@@ -176,4 +176,4 @@ async def test_a_stopped_client_goes_stale_and_ends_as_idle_with_everything_ackn
         assert "connection.stale" in names
     finally:
         os.kill(client.process.pid, signal.SIGCONT)
-        client.kill()
+        await client.kill()
