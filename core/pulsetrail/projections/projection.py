@@ -17,7 +17,7 @@ Define = Callable[[MetaData, int], tuple[Table, ...]]
 """Adds the tables of one build to a metadata."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Projection:
     """One question and how its answer is folded from the log."""
 

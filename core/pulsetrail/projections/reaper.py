@@ -28,7 +28,7 @@ from pulsetrail.statements import load_statements
 
 log = logging.getLogger(__name__)
 
-_SQL: Final = load_statements("pulsetrail.projections", "reaper.sql")
+SQL: Final = load_statements("pulsetrail.projections", "reaper.sql")
 _LOST: Final = CATALOGUE["connection.lost"]
 
 
@@ -91,13 +91,13 @@ class Reaper:
 
     async def look(self) -> list[tuple[str, int]]:
         """One look at the leases; the epochs (node id, epoch) that were fenced by it."""
-        now: datetime = await self._pool.fetchval(_SQL["contact"])
+        now: datetime = await self._pool.fetchval(SQL["contact"])
         self._contact.seen(self._monotonic(), now)
         until = self._contact.judge_until()
         if until is None:
             return []
         # `until` travels with the statement: one that a frozen database executes late must judge nobody.
-        fenced = [(row["node_id"], row["epoch"]) for row in await self._pool.fetch(_SQL["fence"], until)]
+        fenced = [(row["node_id"], row["epoch"]) for row in await self._pool.fetch(SQL["fence"], until)]
         for node_id, epoch in fenced:
             log.warning("Node %s, epoch %d, has lost its lease; its open connections are ended", node_id, epoch)
         return fenced
@@ -105,24 +105,24 @@ class Reaper:
     async def reap(self) -> int:
         """End what is open of the epochs that are fenced and whose past is folded; how many were ended."""
         total = 0
-        for row in await self._pool.fetch(_SQL["candidates"]):
+        for row in await self._pool.fetch(SQL["candidates"]):
             while ended := await self._end(row["shard"], row["node_id"], row["epoch"]):
                 total += ended
         return total
 
     async def _end(self, shard: int, node_id: str, epoch: int) -> int:
         async with self._pool.acquire() as connection, connection.transaction():
-            expired_at = await connection.fetchval(_SQL["hold_lease"], node_id, epoch)
+            expired_at = await connection.fetchval(SQL["hold_lease"], node_id, epoch)
             if expired_at is None:
                 return 0
-            rows = await connection.fetch(_SQL["still_open"], shard, node_id, epoch, expired_at, MAX_BATCH)
+            rows = await connection.fetch(SQL["still_open"], shard, node_id, epoch, expired_at, MAX_BATCH)
             if not rows:
                 return 0
             count = len(rows)
             payloads = [encode_payload(ConnectionLost(opened_at=row["opened_at"])).decode() for row in rows]
             # A lane of its own for each transaction: whether one was committed is in the log, not in this process.
             appended = await connection.fetchrow(
-                _SQL["append"],
+                SQL["append"],
                 shard,
                 new_id(),
                 rows[0]["now"],
@@ -144,5 +144,5 @@ class Reaper:
             )
             if appended["status"] != "appended":
                 raise asyncpg.RaiseError(f"the reaper's ends were not appended: {appended['status']}")
-            await connection.execute(_SQL["reaped"], shard, node_id, epoch, appended["head_position"])
+            await connection.execute(SQL["reaped"], shard, node_id, epoch, appended["head_position"])
         return count

@@ -2,8 +2,9 @@
 SELECT clock_timestamp() AS now
 
 -- name: fence
-SELECT f.node_id, f.epoch
-FROM (SELECT WHERE clock_timestamp() < $1) AS in_time, LATERAL fence_expired_leases() f
+-- In the select list, and behind OFFSET 0: as a table the function would be called whatever the time is.
+SELECT (fenced).node_id, (fenced).epoch
+FROM (SELECT fence_expired_leases() AS fenced FROM (SELECT WHERE clock_timestamp() < $1 OFFSET 0) AS in_time OFFSET 0) f
 
 -- name: candidates
 SELECT f.shard, f.node_id, f.epoch

@@ -17,7 +17,7 @@ import asyncpg
 
 from pulsetrail.projections import PROJECTIONS
 from pulsetrail.projections.builds import BuildState, builds
-from pulsetrail.projections.folding import BATCH_EVENTS, DATA_ERRORS, SQL, LogHole, Unit, fold_batch
+from pulsetrail.projections.folding import BATCH_EVENTS, DATA_ERRORS, SQL, Connection, Folded, LogHole, Unit, fold_batch
 
 log = logging.getLogger(__name__)
 
@@ -73,14 +73,19 @@ async def _sleep(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
+async def _act_as_projector(connection: Connection) -> None:
+    await connection.execute(SQL["act_as"])
+
+
 async def connect_pool(url: str, *, size: int = 4, application_name: str = "pulsetrail projector") -> asyncpg.Pool:
-    """A pool whose sessions are set up for folding."""
+    """A pool whose sessions are set up for folding, with no more rights than that takes. Connects when it is used."""
     return await asyncpg.create_pool(
         url,
         min_size=0,
         max_size=size,
         timeout=10,
         command_timeout=90,
+        init=_act_as_projector,
         server_settings={**SESSION, "application_name": application_name},
     )
 
@@ -140,16 +145,16 @@ class Projector:
             await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     async def catch_up(self) -> None:
-        """Fold until every build is at the head as it is now, or stands still.
+        """Fold until every build is at the head; what another projector leads is left to that one.
 
         Raises:
             LogHole: the log has a hole.
-            asyncpg.PostgresError: a fold failed otherwise.
+            asyncpg.PostgresError: a fold failed, not for its data.
         """
         await self._enrol()
         while units := await self._behind():
             steps = await asyncio.gather(*(self._step(unit) for unit in units))
-            if not any(steps):
+            if not any(step.events or not step.is_caught_up for step in steps):
                 return
 
     async def _enrol(self) -> None:
@@ -174,7 +179,7 @@ class Projector:
     async def _follow(self, unit: Unit) -> None:
         """Fold until the head; what fails is tried again with the next poll."""
         try:
-            while await self._step(unit):
+            while not (await self._step(unit)).is_caught_up:
                 pass
         except LogHole as hole:
             self._observer.contiguity_violated()
@@ -188,8 +193,8 @@ class Projector:
             log.exception("Projection %s, shard %d cannot be folded", unit.projection.name, unit.shard)
             await asyncio.sleep(self._uniform(0.5, 1.5))
 
-    async def _step(self, unit: Unit) -> bool:
-        """One batch; whether there may be more. Data errors are counted, the third sets the event at fault aside."""
+    async def _step(self, unit: Unit) -> Folded:
+        """One batch. Data errors are counted; after the third the event at fault is set aside."""
         gate = self._building if unit.is_building else self._live
         desperate = self._failures.get(unit, 0) >= ATTEMPTS
         async with gate, self._pool.acquire() as connection:
@@ -198,7 +203,7 @@ class Projector:
             except DATA_ERRORS as error:
                 self._failures[unit] = self._failures.get(unit, 0) + 1
                 log.warning("Projection %s, shard %d: %s", unit.projection.name, unit.shard, error)
-                return True
+                return Folded(0, False)
         self._failures.pop(unit, None)
         if step.poisoned:
             log.error(
@@ -207,7 +212,7 @@ class Projector:
                 unit.shard,
                 step.poisoned,
             )
-        return not step.is_caught_up
+        return step
 
     async def _degrade(self, unit: Unit) -> None:
         try:

@@ -67,3 +67,7 @@ LEFT JOIN projection_checkpoint c ON c.projection = b.projection AND c.version =
 WHERE b.status <> 'retired'
 GROUP BY b.projection, b.version
 ORDER BY b.projection, b.version
+
+-- name: act_as
+SELECT set_config('role', rolname, false) FROM pg_roles
+WHERE rolname = 'pulsetrail_projector' AND pg_has_role(session_user, oid, 'MEMBER')
