@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -32,7 +32,17 @@ class History(NamedTuple):
     connections: list[Row]
     """Newest first."""
     events: list[Row]
-    """The timeline of the connection, in the order of the log; empty for a client."""
+    """Its timeline, both accounts, in the order in which it happened; of a client the newest events."""
+    subject: str = "client"
+    """What was asked for: ``client`` or ``connection``."""
+
+
+class OpenCount(NamedTuple):
+    """What one node has open."""
+
+    node_id: str | None
+    open_connections: int
+    stale: int
 
 
 class Head(NamedTuple):
@@ -102,8 +112,8 @@ async def deployment(connection: Any) -> Deployment:
     return Deployment(*await connection.fetchrow(_LOG_SQL["deployment"]))
 
 
-async def history(connection: Any, subject: str, *, limit: int) -> History | None:
-    """What is on record of a connection (by its id) or a client (by its own id or its ``client_ref``).
+async def history(connection: Any, subject: str, *, limit: int, events_limit: int = 1_000) -> History | None:
+    """What is on record of a connection (by its id), or a client (by its id, ``client_ref`` or token's subject).
 
     ``None`` when nothing is.
     """
@@ -116,16 +126,40 @@ async def history(connection: Any, subject: str, *, limit: int) -> History | Non
             shard = row["shard"]
             # Clocks of hosts differ; an hour is more than any difference that append accepts.
             events = await connection.fetch(_SQL["timeline"], shard, identifier, since - _HOUR)
-            return History(await _client(connection, shard, row["client_ref"]), [dict(row)], [dict(e) for e in events])
-    for ref in (client_ref(key.client_key, subject), identifier):
+            client = await _client(connection, shard, row["client_ref"])
+            return History(client, [dict(row)], [dict(event) for event in events], "connection")
+    named = await connection.fetchval(_SQL["client_by_subject"], subject)
+    for ref in (client_ref(key.client_key, subject), identifier, named):
         if ref is None:
             continue
         shard = shard_of(ref, key.shards)
         rows = await connection.fetch(_SQL["connections_of_client"], shard, ref, limit)
         client = await _client(connection, shard, ref)
         if rows or client is not None:
-            return History(client, [dict(row) for row in rows], [])
+            events = await connection.fetch(_SQL["timeline_of_client"], shard, ref, events_limit)
+            return History(client, [dict(row) for row in rows], [dict(event) for event in events])
     return None
+
+
+async def connections(
+    connection: Any,
+    *,
+    reason: str | None = None,
+    node_id: str | None = None,
+    is_open: bool | None = None,
+    since: datetime | None = None,
+    before: datetime | None = None,
+    limit: int = 100,
+) -> list[Row]:
+    """Connections that were opened in ``[since, before)``, newest first; the last row's ``opened_at`` as ``before`` is
+    the next page."""
+    rows = await connection.fetch(_SQL["connections"], reason, node_id, is_open, since, before, limit)
+    return [dict(row) for row in rows]
+
+
+async def open_counts(connection: Any) -> list[OpenCount]:
+    """What each node has open now, as far as the projection has come."""
+    return [OpenCount(*row) for row in await connection.fetch(_SQL["open_counts"])]
 
 
 async def heads(connection: Any) -> list[Head]:

@@ -38,7 +38,7 @@ def history(
     found = asyncio.run(_history(subject, limit))
     if json:
         print_json(found._asdict())
-    elif found.events:
+    elif found.subject == "connection":
         _print_connection(found)
     else:
         _print_client(found)

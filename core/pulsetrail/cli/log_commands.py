@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
+import msgspec
 import typer
 
 from pulsetrail.cli.database import find_database
-from pulsetrail.cli.output import Json, print_json, print_table
-from pulsetrail.queries import Head, heads, reading
+from pulsetrail.cli.output import Json, print_json, print_table, say
+from pulsetrail.queries import Head, heads, reading, talking
 from pulsetrail.settings import load_settings
-from pulsetrail.verification import CHECKS, Finding
-from pulsetrail.verification import verify as run_checks
-
-VERIFY_SECONDS = 3600.0
+from pulsetrail.verify import Report
+from pulsetrail.verify import verify as look_at_everything
 
 log = typer.Typer(help="Look at the event log itself.", no_args_is_help=True)
 
@@ -52,17 +52,27 @@ def verify(json: Json = False) -> int:
 
         pulsetrail log verify --json | jq '.findings[]'
     """
-    findings = asyncio.run(_verify())
+    report = asyncio.run(_verify())
     if json:
-        print_json({"checks": CHECKS, "findings": [finding._asdict() for finding in findings]})
+        print_json({**msgspec.structs.asdict(report), "is_sound": report.is_sound})
     else:
-        print_table(
-            ("check", "#shard", "what is wrong"), findings, empty=f"{len(CHECKS)} checks, and nothing is wrong."
+        rows = ((finding.kind, finding.shard, finding.subject, finding.detail) for finding in report.findings)
+        sound = (
+            f"{report.events} events in {report.shards} shards and {len(report.projections)} projections: all is well."
         )
-    return 1 if findings else 0
+        print_table(("what", "#shard", "where", "what is wrong"), rows, empty=sound)
+        for note in report.notes:
+            say(note)
+    return 0 if report.is_sound else 1
 
 
-async def _verify() -> list[Finding]:
-    url = find_database(load_settings())
-    async with reading(url, application_name="pulsetrail verify", statement_seconds=VERIFY_SECONDS) as connection:
-        return await run_checks(connection)
+async def _verify() -> Report:
+    async with talking(find_database(load_settings()), application_name="pulsetrail verify") as connection:
+        return await look_at_everything(connection, progress=_progress if sys.stderr.isatty() else None)
+
+
+def _progress(what: str, done: int, total: int) -> None:
+    sys.stderr.write(f"\r\x1b[K{what}: {done} of {total}")
+    if done == total:
+        sys.stderr.write("\r\x1b[K")
+    sys.stderr.flush()
