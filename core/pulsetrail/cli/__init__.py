@@ -18,6 +18,7 @@ from typer.exceptions import Abort, Exit, TyperException
 from pulsetrail import __version__
 from pulsetrail.cli.configuration import config
 from pulsetrail.cli.database import migrate
+from pulsetrail.cli.demo import demo
 from pulsetrail.cli.investigation import history, tail
 from pulsetrail.cli.log_commands import log
 from pulsetrail.cli.output import say
@@ -40,6 +41,7 @@ app = typer.Typer(
 
 for command, panel in (
     (serve, "Run"),
+    (demo, "Run"),
     (gateway, "Run"),
     (collector, "Run"),
     (projector, "Run"),

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pulsetrail.cli.database import find_database
 from pulsetrail.cli.output import Json, print_json, print_table, say
-from pulsetrail.projections import builds
 from pulsetrail.queries import reading, talking
 from pulsetrail.settings import load_settings
 
+if TYPE_CHECKING:
+    from pulsetrail.projections.builds import BuildState
+
 projections = typer.Typer(help="Look at the projections, rebuild them beside the live ones.", no_args_is_help=True)
 
-_T = TypeVar("_T")
 Name = Annotated[str, typer.Argument(metavar="PROJECTION", help="A name from: pulsetrail projections list.")]
 
 
@@ -64,7 +64,7 @@ def rebuild(name: Name, json: Json = False) -> None:
 
         pulsetrail projections rebuild connections
     """
-    build = asyncio.run(_change(lambda connection: builds.rebuild(connection, name)))
+    build = _changed("rebuild", name)
     _done(json, name, build, f"Build {build} of {name} has begun; promote it when it has caught up.")
 
 
@@ -76,7 +76,7 @@ def promote(name: Name, json: Json = False) -> None:
 
         pulsetrail projections promote connections
     """
-    build = asyncio.run(_change(lambda connection: builds.promote(connection, name)))
+    build = _changed("promote", name)
     _done(json, name, build, f"Build {build} of {name} is live.")
 
 
@@ -88,7 +88,7 @@ def cancel(name: Name, json: Json = False) -> None:
 
         pulsetrail projections cancel connections
     """
-    build = asyncio.run(_change(lambda connection: builds.cancel(connection, name)))
+    build = _changed("cancel", name)
     _done(json, name, build, f"Build {build} of {name} is given up.")
 
 
@@ -104,7 +104,7 @@ def pause(
 
         pulsetrail projections pause closes --resume
     """
-    asyncio.run(_change(lambda connection: builds.pause(connection, name, paused=not resume)))
+    _changed("pause", name, paused=not resume)
     _done(json, name, None, f"{name} {'is folded again' if resume else 'is paused'}.")
 
 
@@ -115,16 +115,25 @@ def _done(json: bool, name: str, build: int | None, sentence: str) -> None:
         say(sentence)
 
 
-def _status(state: builds.BuildState) -> str:
+def _status(state: BuildState) -> str:
     beside = [word for word, holds in (("paused", state.paused), ("degraded", state.degraded)) if holds]
     return ", ".join([state.status, *beside])
 
 
-async def _states() -> list[builds.BuildState]:
+async def _states() -> list[BuildState]:
+    from pulsetrail.projections.builds import builds  # here: SQLAlchemy takes a while to import
+
     async with reading(find_database(load_settings()), application_name="pulsetrail projections") as connection:
-        return await builds.builds(connection)
+        return await builds(connection)
 
 
-async def _change(change: Callable[[Any], Awaitable[_T]]) -> _T:
-    async with talking(find_database(load_settings()), application_name="pulsetrail projections") as connection:
-        return await change(connection)
+def _changed(change: str, name: str, **options: bool) -> int | None:
+    """Make one of the changes of ``projections.builds``; the number of the build, if it is about one."""
+    from pulsetrail.projections import builds  # here: SQLAlchemy takes a while to import
+
+    async def make() -> int | None:
+        async with talking(find_database(load_settings()), application_name="pulsetrail projections") as connection:
+            build: int | None = await getattr(builds, change)(connection, name, **options)
+            return build
+
+    return asyncio.run(make())
