@@ -65,9 +65,7 @@ def run_everything(
         url = environment["PULSETRAIL_DATABASE_URL"]
         migrated = _migrate(settings, data, url)
         stack.callback(supervisor.stop)
-        supervisor.start(gateway_specs(settings, collect=True))
-        if migrated:
-            supervisor.start([PROJECTOR])
+        supervisor.start([*gateway_specs(settings, collect=True), *([PROJECTOR] if migrated else [])])
         if not supervisor.stopping.is_set():
             _announce(settings, data, node, port, url)
             if beside is not None:
