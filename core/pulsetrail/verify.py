@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import MetaData
 
 from pulsetrail.projections import PROJECTIONS
+from pulsetrail.projections.balances import copy_rows
 from pulsetrail.projections.folding import DATA_ERRORS, Connection
 from pulsetrail.projections.projection import Projection
 from pulsetrail.statements import load_statements
@@ -25,8 +26,8 @@ FINDINGS_LIMIT: Final = 100
 GRACE_SECONDS: Final = 60.0
 """How long after a node's end its connections may still wait for theirs."""
 _STEP: Final = 20_000
-_SCRATCH_BUILD: Final = 0
-"""Real builds count from 1."""
+_SCRATCH_BUILD: Final = 999_999
+"""A number that no build will have: temporary tables hide others of the same name."""
 
 _ALWAYS: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
 """Whatever is wrong with ``recorded_at``, here the position alone decides what is folded."""
@@ -150,9 +151,10 @@ async def _compare(connection: Connection, projection: Projection, tell: Progres
     notes: list[str] = []
     for statement in projection.ddl(_SCRATCH_BUILD):
         await connection.execute(statement.replace("CREATE TABLE", "CREATE TEMPORARY TABLE", 1))
-    for row in await connection.fetch(_SQL["checkpoints"]):
-        if row["projection"] != projection.name:
-            continue
+    rows = await connection.fetch(_SQL["checkpoints"], projection.name)
+    if any(row["balance"] for row in rows):
+        await copy_rows(connection, projection, _SCRATCH_BUILD)
+    for row in rows:
         shard = row["shard"]
         if row["position"] > row["head_position"]:
             subject = f"projection {projection.name}"
@@ -160,19 +162,21 @@ async def _compare(connection: Connection, projection: Projection, tell: Progres
         if row["status"] == "degraded":
             detail = "an event could not be folded, or is missing; rebuild it"
             findings.append(Finding("degraded", shard, f"projection {projection.name}", detail))
-        if row["truncated_before"] > 1:
+        start = row["balance"] or 0
+        if start < row["truncated_before"] - 1:
             notes.append(
-                f"Projection {projection.name}, shard {shard}, cannot be compared: "
-                f"retention has dropped the events before position {row['truncated_before']}."
+                f"Projection {projection.name}, shard {shard}, cannot be compared: retention has dropped the events "
+                f"before position {row['truncated_before']} and there are no opening balances."
             )
             continue
-        await _fold(connection, projection, shard, row["position"], tell)
+        await _fold(connection, projection, shard, start, row["position"], tell)
         findings += await _differences(connection, projection, row["version"], shard)
     return findings, notes
 
 
-async def _fold(connection: Connection, projection: Projection, shard: int, through: int, tell: Progress) -> None:
-    after = 0
+async def _fold(
+    connection: Connection, projection: Projection, shard: int, after: int, through: int, tell: Progress
+) -> None:
     while after < through:
         tell(f"projection {projection.name}, shard {shard}", after, through)
         until = min(after + _STEP, through)

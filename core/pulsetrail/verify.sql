@@ -85,11 +85,13 @@ LIMIT $2
 SELECT kind, subject, missing FROM source_gaps WHERE shard = $1 ORDER BY kind, subject LIMIT $2
 
 -- name: checkpoints
-SELECT c.shard, c.projection, c.version, c.position, c.recorded_at, c.status, s.head_position, s.truncated_before
+SELECT c.shard, c.version, c.position, c.status, s.head_position, s.truncated_before, o.position AS balance
 FROM projection_checkpoint c
 JOIN projection_build b ON b.projection = c.projection AND b.version = c.version AND b.status = 'live'
 JOIN log_shard s ON s.shard = c.shard
-ORDER BY c.projection, c.shard
+LEFT JOIN projection_checkpoint o ON o.projection = c.projection AND o.version = 0 AND o.shard = c.shard
+WHERE c.projection = $1
+ORDER BY c.shard
 
 -- name: differing
 SELECT coalesce(l.row_key, r.row_key) AS row_key, l.whole AS live, r.whole AS folded

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -14,7 +15,7 @@ from recorded_lives import EPOCH, Life, all_rows, append, in_time, random_lives,
 from pulsetrail.log import Log
 from pulsetrail.projections import PROJECTIONS
 from pulsetrail.projections.builds import BuildRefused, builds, cancel, pause, promote, rebuild
-from pulsetrail.projections.folding import SQL, LogHole, Unit, fold_batch
+from pulsetrail.projections.folding import NEVER, SQL, LogHole, Unit, fold_batch
 from pulsetrail.projections.runner import NullProjectorObserver, Projector
 from pulsetrail.verify import verify
 
@@ -69,7 +70,9 @@ async def test_two_projectors_at_once_fold_each_event_once(
     assert await disagreements(owner) == []
 
 
-async def cut_before_commit(owner: asyncpg.Connection, pool: asyncpg.Pool, work: Callable[[], object]) -> None:
+async def cut_before_commit(
+    owner: asyncpg.Connection, pool: asyncpg.Pool, work: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
     """Run ``work`` until it has folded and moves the checkpoint, then cut its connection."""
     await owner.execute(
         f"""
@@ -80,7 +83,7 @@ async def cut_before_commit(owner: asyncpg.Connection, pool: asyncpg.Pool, work:
         SELECT pg_advisory_lock({GATE});
         """
     )
-    task = asyncio.ensure_future(work())  # type: ignore[arg-type]  # every caller hands a coroutine function
+    task = asyncio.create_task(work())
 
     async def waits() -> bool:
         return bool(await owner.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
@@ -115,7 +118,7 @@ async def test_the_checker_catches_a_projector_that_moves_its_checkpoint_first(
     async def naive() -> None:
         async with pool.acquire() as connection:
             key = (unit.shard, unit.projection.name, unit.build)
-            batch = await connection.fetchrow(SQL["measure"], 0, 0, await beginning(connection), 50)
+            batch = await connection.fetchrow(SQL["measure"], 0, 0, await beginning(), 50, NEVER)
             await connection.execute(SQL["advance"], *key, 0, batch["contiguous"], batch["recorded_at"])
             async with connection.transaction():
                 await connection.execute(
@@ -123,12 +126,12 @@ async def test_the_checker_catches_a_projector_that_moves_its_checkpoint_first(
                     0,
                     0,
                     batch["contiguous"],
-                    await beginning(connection),
+                    await beginning(),
                     batch["recorded_at"],
                 )
                 raise asyncpg.InterfaceError("killed")
 
-    async def beginning(connection: object) -> object:
+    async def beginning() -> object:
         return await pool.fetchval("SELECT 'epoch'::timestamptz")
 
     with pytest.raises(asyncpg.InterfaceError):

@@ -15,6 +15,7 @@ from sqlalchemy.schema import DropTable
 
 from pulsetrail.errors import UsageError
 from pulsetrail.projections import PROJECTIONS
+from pulsetrail.projections.balances import copy_balances
 from pulsetrail.projections.folding import SQL as RUNNER
 from pulsetrail.projections.folding import Connection
 from pulsetrail.projections.projection import Projection
@@ -86,7 +87,9 @@ async def builds(connection: Connection) -> list[BuildState]:
 
 
 async def rebuild(connection: Connection, name: str) -> int:
-    """Begin a new build beside the live one, from the oldest event; the number of the build. Any projector fills it.
+    """Begin a new build beside the live one, from the opening balances or the oldest event; its number.
+
+    Any projector fills it.
 
     Raises:
         BuildRefused: there is no such projection, or one is being built already.
@@ -104,7 +107,8 @@ async def rebuild(connection: Connection, name: str) -> int:
             await connection.execute(statement)
         for table in projection.names(build).values():
             await connection.execute(_SQL["grant"], table)
-        await connection.execute(_SQL["enrol"], name, build)
+        if not await copy_balances(connection, projection, build):
+            await connection.execute(_SQL["enrol"], name, build)
     return build
 
 

@@ -5,7 +5,7 @@ RETURNING version
 
 -- name: builds
 SELECT version, fold_version, status FROM projection_build
-WHERE projection = $1 AND status <> 'retired'
+WHERE projection = $1 AND status IN ('live', 'building')
 ORDER BY version
 FOR UPDATE
 

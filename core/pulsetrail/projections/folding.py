@@ -7,7 +7,7 @@ as ``position = previous + 1`` holds, and a hole is an error.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, NamedTuple, TypeAlias
 
 import asyncpg
@@ -19,6 +19,8 @@ SQL: Final = load_statements("pulsetrail.projections", "runner.sql")
 
 BATCH_EVENTS: Final = 5_000
 """Events of one fold, at most. Larger ones gain nothing and hold the read model's rows longer."""
+
+NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 DATA_ERRORS: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 """What an event's own content can cause; everything else is the database's trouble and is tried again for ever."""
@@ -61,9 +63,14 @@ class LogHole(Exception):
 
 
 async def fold_batch(
-    connection: Connection, unit: Unit, *, limit: int = BATCH_EVENTS, set_aside_poison: bool = False
+    connection: Connection,
+    unit: Unit,
+    *,
+    limit: int = BATCH_EVENTS,
+    before: datetime = NEVER,
+    set_aside_poison: bool = False,
 ) -> Folded:
-    """Fold the next batch.
+    """Fold the next batch, of what was recorded before ``before``.
 
     With ``set_aside_poison`` an event that cannot be folded goes to ``dead_letter`` and the others are folded.
 
@@ -77,7 +84,7 @@ async def fold_batch(
         if checkpoint is None:
             return Folded(0, True)
         after, since = checkpoint["position"], checkpoint["recorded_at"]
-        batch = await connection.fetchrow(SQL["measure"], unit.shard, after, since, limit)
+        batch = await connection.fetchrow(SQL["measure"], unit.shard, after, since, limit, before)
         if batch["contiguous"] == 0:
             if batch["found"]:
                 raise LogHole(unit, after + 1)

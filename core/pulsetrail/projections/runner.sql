@@ -2,7 +2,7 @@
 INSERT INTO projection_checkpoint (shard, projection, version, status)
 SELECT s.shard, b.projection, b.version, b.status
 FROM projection_build b CROSS JOIN log_shard s
-WHERE b.status <> 'retired'
+WHERE b.status IN ('live', 'building')
 ON CONFLICT (shard, projection, version) DO NOTHING
 
 -- name: behind
@@ -10,7 +10,7 @@ SELECT c.projection, c.version, c.shard, b.status = 'building' AS is_building
 FROM projection_checkpoint c
 JOIN projection_build b USING (projection, version)
 JOIN log_shard s ON s.shard = c.shard
-WHERE s.head_position > c.position AND b.status <> 'retired' AND NOT b.paused
+WHERE s.head_position > c.position AND b.status IN ('live', 'building') AND NOT b.paused
   AND (c.projection, b.fold_version) IN (SELECT * FROM unnest($1::text[], $2::integer[]))
 ORDER BY c.shard, c.projection
 
@@ -26,7 +26,7 @@ FOR UPDATE OF c SKIP LOCKED
 WITH next AS MATERIALIZED (
     SELECT position, recorded_at, row_number() OVER (ORDER BY position) AS place
     FROM (SELECT position, recorded_at FROM events
-          WHERE shard = $1 AND position > $2 AND recorded_at >= $3
+          WHERE shard = $1 AND position > $2 AND recorded_at >= $3 AND recorded_at < $5
           ORDER BY position LIMIT $4) AS batch
 ),
 counted AS (
@@ -64,7 +64,7 @@ SELECT b.projection, b.version, b.fold_version, b.status, b.paused, b.created_at
 FROM projection_build b
 CROSS JOIN log_shard s
 LEFT JOIN projection_checkpoint c ON c.projection = b.projection AND c.version = b.version AND c.shard = s.shard
-WHERE b.status <> 'retired'
+WHERE b.status IN ('live', 'building')
 GROUP BY b.projection, b.version
 ORDER BY b.projection, b.version
 
