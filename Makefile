@@ -5,6 +5,12 @@ ARGS ?=
 BIN := .venv/bin
 export PYTHON
 
+# Tests import their helpers by plain names, as pytest makes them importable, and each folder has a conftest of its own:
+# mypy looks at one folder at a time.
+TESTED := $(sort $(dir $(wildcard tests/*/*.py)))
+EMPTY :=
+ALL_TESTS := $(subst $(EMPTY) $(EMPTY),:,$(TESTED))
+
 .PHONY: help run demo test lint format lock setup setup-tests clean
 
 help:
@@ -30,7 +36,7 @@ lint: setup-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m mypy tests
+	@for part in $(TESTED); do MYPYPATH=$$part:$(ALL_TESTS) $(BIN)/python -m mypy --no-error-summary $$part || exit 1; done
 	$(BIN)/lint-imports
 
 format: setup-tests
