@@ -19,6 +19,8 @@ CREATE FUNCTION create_events_partition(p_day date) RETURNS boolean
 DECLARE
     v_name text := 'events_' || to_char(p_day, 'YYYYMMDD');
 BEGIN
+    -- Two processes that keep the partitions take turns.
+    PERFORM pg_advisory_xact_lock('events'::regclass::oid::bigint);
     IF to_regclass(v_name) IS NOT NULL THEN
         RETURN false;
     END IF;

@@ -35,6 +35,8 @@ class PostgresProxy:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            self.reset()  # those whose task was cancelled before it began
+            await asyncio.sleep(0)
 
     def freeze(self) -> None:
         """Swallow nothing and deliver nothing, as a stopped server does."""
@@ -49,12 +51,12 @@ class PostgresProxy:
             writer.transport.abort()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
         upstream_writer: asyncio.StreamWriter | None = None
         try:
             upstream, upstream_writer = await self._connect()

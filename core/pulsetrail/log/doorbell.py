@@ -32,11 +32,17 @@ class Doorbell:
     """Rings for others after an append, and waits for a ring, from here or elsewhere."""
 
     def __init__(
-        self, *, send: Callable[[], Awaitable[None]], connect: Callable[[], Awaitable[Any]], self_test: float = 15.0
+        self,
+        *,
+        send: Callable[[], Awaitable[None]],
+        connect: Callable[[], Awaitable[Any]],
+        self_test: float = 15.0,
+        patience: float = 2.0,
     ) -> None:
         self._send = send
         self._connect = connect
         self._self_test = self_test
+        self._patience = patience
         self._rung = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
         self._listener: asyncio.Task[None] | None = None
@@ -87,16 +93,20 @@ class Doorbell:
             connection: Any = None
             try:
                 connection = await self._connect()
+                broken = asyncio.Event()
+                connection.add_termination_listener(lambda _, broken=broken: broken.set())
                 await connection.add_listener(CHANNEL, self._ring_here)
-                while True:
+                while not broken.is_set():
                     heard = self._rung
                     await connection.execute(_SQL["ring"])
-                    async with asyncio.timeout(2.0):
+                    async with asyncio.timeout(self._patience):
                         await heard.wait()
                     self.listening = True
-                    await asyncio.sleep(self._self_test)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self._self_test):
+                            await broken.wait()
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                self.listening = False
+                pass  # polling goes on meanwhile
             finally:
                 self.listening = False
                 if connection is not None:

@@ -198,6 +198,11 @@ class PostgresLog:
     async def wait(self, timeout: float) -> None:  # noqa: ASYNC109  # a poll's period, not a deadline
         await self._doorbell.wait(timeout)
 
+    @property
+    def hears_the_bell(self) -> bool:
+        """Whether a wait ends with an append elsewhere; otherwise it is a poll."""
+        return self._doorbell.listening
+
     async def renew_lease(self, node_id: str, epoch: int, seconds: float) -> LeaseState:
         async with self._connections.one() as connection:
             return LeaseState(*await connection.fetchrow(_SQL["renew_lease"], node_id, epoch, seconds))
