@@ -37,7 +37,6 @@ logger = logging.getLogger("pulsetrail.collector")
 PROBLEM: Final = "application/problem+json"
 KEY_HEADER: Final = "x-pulsetrail-key"
 OVERLOADED_RETRY_SECONDS: Final = 10
-PREFLIGHT_SECONDS: Final = 7200
 _TELEMETRY_TYPES: Final = frozenset(("application/json", "text/plain", ""))
 _REPORT_TYPES: Final = frozenset(("application/reports+json", "application/json"))
 
@@ -152,34 +151,27 @@ class Collector:
         """``handler`` behind the origin check, its refusals as replies, and the reply readable for allowed origins."""
 
         async def handle(request: Request) -> Response:
-            origin = request.headers.get("origin")
-            if not self._origins.allow(origin, request.headers.get("host")):
+            origin, host = request.headers.get("origin"), request.headers.get("host")
+            if not self._origins.allow(origin, host):
                 return self._refuse(_FOREIGN_ORIGIN)
             try:
                 response = await handler(request)
             except Refused as refusal:
                 response = self._refuse(refusal)
-            if origin is not None:
-                response.headers["Access-Control-Allow-Origin"] = origin
-                response.headers["Access-Control-Expose-Headers"] = "Retry-After"
-            response.headers["Vary"] = "Origin"
+            response.headers.update(self._origins.readable_headers(origin, host))
             return response
 
         return handle
 
     def preflight(self, request: Request) -> Response:
-        """Answer a CORS preflight (Fetch standard); credentials are never allowed, because none are looked at."""
-        origin = request.headers.get("origin")
-        if origin is None or not self._origins.allow(origin, request.headers.get("host")):
-            return Response(status_code=403, headers={"Vary": "Origin"})
-        headers = {
-            "Access-Control-Allow-Origin": origin,
-            "Access-Control-Allow-Methods": "POST",
-            "Access-Control-Allow-Headers": f"Content-Type, Content-Encoding, {KEY_HEADER}",
-            "Access-Control-Max-Age": str(PREFLIGHT_SECONDS),
-            "Vary": "Origin",
-        }
-        return Response(status_code=204, headers=headers)
+        """Answer a CORS preflight."""
+        headers = self._origins.preflight_headers(
+            request.headers.get("origin"),
+            request.headers.get("host"),
+            methods="POST",
+            headers=f"Content-Type, Content-Encoding, {KEY_HEADER}",
+        )
+        return Response(status_code=204 if "Access-Control-Allow-Origin" in headers else 403, headers=headers)
 
     def _prefix(self, request: Request) -> str:
         peer = peer_address(request.scope.get("client"), request.scope["headers"], self._trusted)

@@ -1,4 +1,7 @@
-"""Which pages may talk to us (RFC 6454 origins)."""
+"""Which pages may talk to us (RFC 6454 origins), and what browsers are told about it (CORS, Fetch standard).
+
+Credentials are never allowed, because no route looks at cookies.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 ANY = "*"
+PREFLIGHT_SECONDS = 7200
 
 
 class Origins:
@@ -25,6 +29,26 @@ class Origins:
         if origin is None or ANY in self._allowed or origin in self._allowed:
             return True
         return host is not None and origin.partition("://")[2] == host and _is_literal(host)
+
+    def readable_headers(self, origin: str | None, host: str | None) -> dict[str, str]:
+        """Headers that let an allowed page read a reply."""
+        if origin is None or not self.allow(origin, host):
+            return {"Vary": "Origin"}
+        headers = {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": "Retry-After"}
+        return {**headers, "Vary": "Origin"}
+
+    def preflight_headers(self, origin: str | None, host: str | None, *, methods: str, headers: str) -> dict[str, str]:
+        """Headers of the reply to a preflight; without ``Access-Control-Allow-Origin`` it is refused."""
+        answer = self.readable_headers(origin, host)
+        if "Access-Control-Allow-Origin" not in answer:
+            return answer
+        del answer["Access-Control-Expose-Headers"]
+        return {
+            **answer,
+            "Access-Control-Allow-Methods": methods,
+            "Access-Control-Allow-Headers": headers,
+            "Access-Control-Max-Age": str(PREFLIGHT_SECONDS),
+        }
 
 
 def _is_literal(host: str) -> bool:

@@ -219,7 +219,8 @@ def create_app(gateway: Gateway, *, targets: Targets, routers: Sequence[APIRoute
     publish_token = settings.publish_token.get_secret_value() if settings.publish_token else None
     read_token = settings.read_token.get_secret_value() if settings.read_token else None
     publishing = Publishing(publish_token, settings.max_message_bytes)
-    app.include_router(update_routes(gateway.broadcaster, gateway.authenticator, publishing))
+    origins = Origins(settings.allowed_origins)
+    app.include_router(update_routes(gateway.broadcaster, gateway.authenticator, publishing, origins))
     app.include_router(health_routes(gateway.readiness))
     app.include_router(metrics_routes(gateway.reader, read_token, targets))
     for router in routers:

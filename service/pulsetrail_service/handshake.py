@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from uuid import UUID
 
 from pulsetrail.addresses import Networks, peer_address
-from pulsetrail.close_codes import Phase, Reason, code_for
+from pulsetrail.close_codes import CLIENT_CAUSES, Phase, Reason, code_for
 from pulsetrail.events import Previous
 from pulsetrail.identity import address_prefix
 from pulsetrail.origins import Origins
@@ -27,7 +27,6 @@ MAX_QUERY: Final = 2048
 """Bytes of a query that are looked at."""
 
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,63}")
-_CAUSES: Final = frozenset({*Reason, "network_offline", "page_reload", "timeout", "attempt_failed", "manual", "resume"})
 _MAX_COUNT: Final = 1_000_000
 _MAX_MS: Final = 366 * 86_400_000
 _CEILING: Final = 2
@@ -83,7 +82,7 @@ def parse_query(query: bytes) -> Hello:
         connection=_uuid(values.get("prev")),
         code=_number(values.get("prev_code"), 4999),
         clean={"true": True, "1": True, "false": False, "0": False}.get(values.get("prev_clean", "")),
-        cause=None if not cause else cause if cause in _CAUSES else "other",
+        cause=None if not cause else cause if cause in CLIENT_CAUSES else "other",
         attempt=_number(values.get("attempt"), _MAX_COUNT),
         backoff_ms=_number(values.get("backoff_ms"), _MAX_MS),
         downtime_ms=_number(values.get("downtime_ms"), _MAX_MS),

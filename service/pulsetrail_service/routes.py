@@ -11,8 +11,9 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from pulsetrail.errors import LogUnavailable
+from pulsetrail.origins import Origins
 from pulsetrail.settings import AuthMode, is_loopback
-from pulsetrail_service.auth import Authenticator, Forbidden, Identity, Unauthorized, bearer_of
+from pulsetrail_service.auth import Authenticator, Forbidden, Unauthorized, bearer_of
 from pulsetrail_service.frames import encode_json
 from pulsetrail_service.updates import Broadcaster
 
@@ -78,9 +79,23 @@ def may(request: Request, token: str | None) -> bool:
     return secrets.compare_digest(given.encode(), token.encode())
 
 
-def update_routes(broadcaster: Broadcaster, authenticator: Authenticator, publishing: Publishing) -> APIRouter:
-    """``/v1/updates`` and ``/v1/tickets``."""
+def update_routes(
+    broadcaster: Broadcaster, authenticator: Authenticator, publishing: Publishing, origins: Origins
+) -> APIRouter:
+    """``/v1/updates`` and ``/v1/tickets``; pages of allowed origins can read the replies."""
     router = APIRouter(prefix="/v1", tags=["updates"])
+
+    def readable(request: Request, response: Response) -> Response:
+        response.headers.update(origins.readable_headers(request.headers.get("origin"), request.headers.get("host")))
+        return response
+
+    async def preflight(request: Request) -> Response:
+        headers = origins.preflight_headers(
+            request.headers.get("origin"), request.headers.get("host"), methods="GET, POST", headers="Authorization"
+        )
+        return Response(status_code=204 if "Access-Control-Allow-Origin" in headers else 403, headers=headers)
+
+    router.add_api_route("/updates", preflight, methods=["OPTIONS"], include_in_schema=False)
 
     @router.post("/updates", status_code=202, response_model=Published)
     async def publish(request: Request) -> Response:
@@ -108,17 +123,15 @@ def update_routes(broadcaster: Broadcaster, authenticator: Authenticator, publis
 
     @router.get("/updates")
     async def poll(
+        request: Request,
         since: Annotated[int | None, Query(ge=0)] = None,
         since_epoch: Annotated[str | None, Query(max_length=64)] = None,
         authorization: Annotated[str | None, Header()] = None,
     ) -> Response:
         """The updates since a place in the stream; ``resumed`` is false when they are not all to be had."""
-        try:
-            _bearer(authenticator, authorization)
-        except Unauthorized as error:
-            return problem(401, "unauthorized", str(error))
-        except Forbidden as error:
-            return problem(403, "forbidden", str(error))
+        refused = _refusal(authenticator, authorization)
+        if refused is not None:
+            return readable(request, refused)
         replay = broadcaster.replay(since_epoch, since)
         body = encode_json(
             {
@@ -128,31 +141,38 @@ def update_routes(broadcaster: Broadcaster, authenticator: Authenticator, publis
                 "updates": [msgspec.Raw(update.message()) for update in replay.updates],
             }
         )
-        return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+        answer = Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+        return readable(request, answer)
 
     if authenticator.mode is AuthMode.TICKET:
 
         @router.post("/tickets", response_model=Ticket)
-        async def ticket(authorization: Annotated[str | None, Header()] = None) -> Response:
+        async def ticket(request: Request, authorization: Annotated[str | None, Header()] = None) -> Response:
             """A ticket for one handshake, for the bearer of a token."""
-            try:
-                identity = authenticator.bearer(bearer_of(authorization or ""))
-            except Unauthorized as error:
-                return problem(401, "unauthorized", str(error))
-            except Forbidden as error:
-                return problem(403, "forbidden", str(error))
-            issued, seconds = authenticator.issue_ticket(identity)
+            refused = _refusal(authenticator, authorization)
+            if refused is not None:
+                return readable(request, refused)
+            issued, seconds = authenticator.issue_ticket(authenticator.bearer(bearer_of(authorization or "")))
             body = encode_json({"ticket": issued, "expires_in": seconds})
-            return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+            answer = Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+            return readable(request, answer)
+
+        router.add_api_route("/tickets", preflight, methods=["OPTIONS"], include_in_schema=False)
 
     return router
 
 
-def _bearer(authenticator: Authenticator, authorization: str | None) -> Identity:
-    """Who polls: the same people as who may connect."""
+def _refusal(authenticator: Authenticator, authorization: str | None) -> Response | None:
+    """Why a request with this header is turned away: polling is for the same people as connecting."""
     if authenticator.mode is AuthMode.NONE:
-        return Identity()
-    return authenticator.bearer(bearer_of(authorization or ""))
+        return None
+    try:
+        authenticator.bearer(bearer_of(authorization or ""))
+    except Unauthorized as error:
+        return problem(401, "unauthorized", f"{error}.")
+    except Forbidden as error:
+        return problem(403, "forbidden", f"{error}.")
+    return None
 
 
 def _first_line(error: Exception) -> str:

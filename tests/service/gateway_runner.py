@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 from prometheus_client import CollectorRegistry
-from pulsetrail.log.memory import MemoryLog
 from websockets.asyncio.client import ClientConnection, connect
 
 from pulsetrail.events import Event
 from pulsetrail.journal import Journal
 from pulsetrail.log import Cursor, Deployment
+from pulsetrail.log.memory import MemoryLog
 from pulsetrail.metrics import PipelineMetrics
 from pulsetrail.settings import Settings
 from pulsetrail_service.app import Gateway, create_app

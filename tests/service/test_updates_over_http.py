@@ -62,6 +62,20 @@ async def test_without_a_token_a_proxy_on_this_machine_does_not_make_strangers_l
         assert (await http.get("/metrics", headers=forwarded)).status_code == 401
 
 
+async def test_a_page_of_an_allowed_origin_can_poll_and_a_foreign_one_cannot(gateway: Start) -> None:
+    allowed, foreign = {"Origin": "https://app.example.com"}, {"Origin": "https://evil.example"}
+    ask = {"Access-Control-Request-Method": "GET"}
+    async with (
+        gateway(allowed_origins=("https://app.example.com",)) as running,
+        httpx.AsyncClient(base_url=running.http) as http,
+    ):
+        polled = await http.get("/v1/updates", headers=allowed)
+        assert polled.headers["access-control-allow-origin"] == "https://app.example.com"
+        assert "access-control-allow-origin" not in (await http.get("/v1/updates", headers=foreign)).headers
+        assert (await http.options("/v1/updates", headers={**allowed, **ask})).status_code == 204
+        assert (await http.options("/v1/updates", headers={**foreign, **ask})).status_code == 403
+
+
 async def test_health_readiness_metrics_and_a_plain_get_of_the_socket(gateway: Start) -> None:
     async with gateway() as running, httpx.AsyncClient(base_url=running.http) as http:
         assert (await http.get("/healthz")).json() == {"status": "ok"}
