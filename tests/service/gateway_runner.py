@@ -88,7 +88,7 @@ def starter(directory: Path) -> Start:
     async def start(
         *, log: MemoryLog | None = None, source: UpdateSource | None = None, **settings: Any
     ) -> AsyncIterator[Running]:
-        chosen = Settings(_env_file=None, data_dir=directory, drain_seconds=0.2, live_figures_interval=0, **settings)
+        chosen = Settings(data_dir=directory, drain_seconds=0.2, live_figures_interval=0, **settings)
         log = log or KeptLog(shards=SHARDS, key=KEY)
         metrics = PipelineMetrics(CollectorRegistry())
         part = Gateway(

@@ -20,8 +20,8 @@ def token(key: str = KEY, algorithm: str = "HS256", **claims: object) -> str:
     return jwt.encode({"sub": "ann", "exp": int(time.time()) + 60, **claims}, key, algorithm=algorithm)
 
 
-def bearer_mode(**options: str) -> Authenticator:
-    return Authenticator(AuthMode.JWT, key=KEY, **options)
+def bearer_mode(audience: str = "") -> Authenticator:
+    return Authenticator(AuthMode.JWT, key=KEY, audience=audience)
 
 
 def ticket_mode(seconds: float = 30.0) -> Authenticator:

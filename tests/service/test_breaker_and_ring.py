@@ -28,9 +28,10 @@ def test_one_good_trial_closes_it() -> None:
     breaker = Breaker(failures=1, seconds=10.0)
     breaker.failed(0.0)
     assert breaker.wait(10.0) == 0.0
-    assert breaker.state is BreakerState.TRIAL
+    states = [breaker.state]
     assert breaker.succeeded()
-    assert breaker.state is BreakerState.CLOSED
+    states.append(breaker.state)
+    assert states == [BreakerState.TRIAL, BreakerState.CLOSED]
 
 
 def test_a_failed_trial_opens_it_again_and_is_no_news() -> None:

@@ -21,10 +21,10 @@ from pulsetrail_service.handshake import Admission, Hello, Refusal, Request, cei
 class Occupied:
     """A process with so many connections."""
 
-    def __init__(self, count: int = 0, *, draining: bool = False, **prefixes: int) -> None:
+    def __init__(self, count: int = 0, *, draining: bool = False, prefixes: dict[str, int] | None = None) -> None:
         self.count = count
         self.draining = draining
-        self.per_prefix: Counter[str] = Counter(prefixes)
+        self.per_prefix: Counter[str] = Counter(prefixes or {})
 
     def __len__(self) -> int:
         return self.count
@@ -156,7 +156,7 @@ def test_each_limit_has_its_code_and_says_which_setting_it_is() -> None:
     assert refused(full) == (Reason.CONNECTION_LIMIT, 101, 4502)
     assert isinstance(full, Refusal)
     assert full.detail == "PULSETRAIL_MAX_CONNECTIONS"
-    crowded = admission().check(request(), Occupied(5, **{"192.0.2.0/24": 5}), journal_accepts=True)
+    crowded = admission().check(request(), Occupied(5, prefixes={"192.0.2.0/24": 5}), journal_accepts=True)
     assert isinstance(crowded, Refusal)
     assert crowded.detail == "PULSETRAIL_MAX_CONNECTIONS_PER_ADDRESS"
 

@@ -8,19 +8,21 @@ import logging
 import signal
 from collections.abc import Sequence
 
+import asyncpg
 from prometheus_client import CollectorRegistry
 
 from pulsetrail.cli.database import find_database
 from pulsetrail.cli.http_process import beside, logging_to_stdout
 from pulsetrail.datadir import DataDir
 from pulsetrail.domain_export import export_domain
-from pulsetrail.errors import LogUnavailable
-from pulsetrail.log.partitions import DAYS_AHEAD, ensure_partitions
+from pulsetrail.errors import PulsetrailError
+from pulsetrail.log.partitions import ensure_partitions, partitions_ahead, retain
 from pulsetrail.log.postgres import PostgresLog
 from pulsetrail.metrics import PipelineMetrics
 from pulsetrail.metrics_snapshot import SnapshotWriter, sample_loop_lag
 from pulsetrail.migrate import check_schema
 from pulsetrail.orphans import OrphanKeeper
+from pulsetrail.projections.balances import carry_forward
 from pulsetrail.projections.reaper import Reaper
 from pulsetrail.projections.runner import Projector, connect_pool
 from pulsetrail.settings import Settings
@@ -68,7 +70,7 @@ async def run_projector(settings: Settings) -> None:
                 reaper.run(),
                 export_domain(url, writer),
                 orphans.run(),
-                _keep_partitions(url, metrics),
+                _keep_partitions(url, pool, settings, metrics),
                 writer.run(),
                 sample_loop_lag(metrics),
             ]
@@ -86,11 +88,20 @@ async def _first_of(told: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) ->
         await task
 
 
-async def _keep_partitions(url: str, metrics: PipelineMetrics) -> None:
+async def _keep_partitions(url: str, pool: asyncpg.Pool, settings: Settings, metrics: PipelineMetrics) -> None:
+    """Once an hour: partitions for the days ahead, and none for the days that retention lets go."""
     while True:
         try:
             await ensure_partitions(url)
-            metrics.partitions_measured(DAYS_AHEAD)
-        except (LogUnavailable, OSError, TimeoutError) as error:
-            logger.warning("the partitions of the days ahead are not made yet: %s", error)
+            metrics.partitions_measured(await partitions_ahead(url))
+            async with pool.acquire() as connection:
+                await carry_forward(connection, days=settings.retention_days)
+            retained = await retain(url, days=settings.retention_days, archive=settings.archive_dir)
+        except (PulsetrailError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            logger.warning("the partitions are not looked after: %s", error)
+        else:
+            if retained.dropped:
+                logger.info("dropped after %d days: %s", settings.retention_days, ", ".join(retained.dropped))
+            if retained.needed_by:
+                logger.warning("old partitions stay, needed by: %s", ", ".join(retained.needed_by))
         await asyncio.sleep(PARTITIONS_SECONDS)
