@@ -33,8 +33,11 @@ PULSETRAIL = (sys.executable, "-m", "pulsetrail.cli")
 class Service:
     """``pulsetrail serve`` as a process group of its own, so that all of it can be killed at once."""
 
-    def __init__(self, data_dir: Path, *arguments: str, **environment: str) -> None:
+    def __init__(self, data_dir: Path, *arguments: str, prefix: tuple[str, ...] = (), **environment: str) -> None:
+        """``prefix`` is put before the command, such as ``ip netns exec NAME``; the service then listens elsewhere."""
         self.data_dir = data_dir
+        self._prefix = prefix
+        self.host = environment.get("PULSETRAIL_HOST", "127.0.0.1")
         self.arguments = arguments
         self.environment = {
             **{
@@ -57,18 +60,18 @@ class Service:
 
     @property
     def ws(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/ws/updates"
+        return f"ws://{self.host}:{self.port}/ws/updates"
 
     @property
     def http(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def start(self, timeout: float = 90.0) -> None:
         """Start it and wait until it is ready."""
         before = self._output.stat().st_size if self._output.exists() else 0
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
-                [*PULSETRAIL, "serve", "--port", str(self.port), *self.arguments],
+                [*self._prefix, *PULSETRAIL, "serve", "--port", str(self.port), *self.arguments],
                 env=self.environment,
                 cwd=self.data_dir.parent,
                 stdin=subprocess.DEVNULL,
@@ -83,12 +86,19 @@ class Service:
             if not self.port:
                 found = re.search(r"ws://[^:/]+:(\d+)/ws/updates", self.output[before:])
                 self.port = int(found[1]) if found else 0
-            if self.port:
-                with contextlib.suppress(httpx.HTTPError):
-                    if httpx.get(f"{self.http}/readyz", timeout=1).status_code == 200:
-                        return
+            if self.port and self._is_ready():
+                return
             time.sleep(0.05)
         raise AssertionError(f"serve was not ready in {timeout} s:\n{self.output[-4000:]}")
+
+    def _is_ready(self) -> bool:
+        if self._prefix:
+            ask = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=2)"
+            command = [*self._prefix, sys.executable, "-c", ask, f"{self.http}/readyz"]
+            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{self.http}/readyz", timeout=1).status_code == 200
+        return False
 
     def stop(self) -> int:
         """End it in order; returns its exit code."""
@@ -144,6 +154,22 @@ def _all_processes() -> Iterator[tuple[int, int, str]]:
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
                 yield int(entry.name), parent, line
+
+
+STOCK_CLIENT = """
+import asyncio, sys
+from websockets.asyncio.client import connect
+
+async def main():
+    async with connect(sys.argv[1], ping_interval=None) as client:
+        async for message in client:
+            print(message, flush=True)
+            if "heartbeat" in message:
+                await client.send('{"type":"pong"}')
+
+asyncio.run(main())
+"""
+"""Python websockets as a program: prints what it gets, answers heartbeats."""
 
 
 class StockClient:

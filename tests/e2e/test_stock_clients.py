@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from service_runner import Service, StockClient
+from service_runner import STOCK_CLIENT, Service, StockClient
 from websockets.asyncio.client import connect
 
 NODE_CLIENTS = Path(__file__).parents[1] / "clients" / "node"
@@ -150,18 +150,7 @@ async def test_a_reset_a_fin_a_close_and_a_reader_that_sleeps_each_have_their_na
 
 
 async def test_a_stopped_client_goes_stale_and_ends_as_idle_with_everything_acknowledged(service: Service) -> None:
-    script = (
-        "import asyncio, json, sys\n"
-        "from websockets.asyncio.client import connect\n"
-        "async def main():\n"
-        "    async with connect(sys.argv[1], ping_interval=None) as client:\n"
-        "        async for message in client:\n"
-        "            print(message, flush=True)\n"
-        "            if 'heartbeat' in message:\n"
-        '                await client.send(\'{"type":"pong"}\')\n'
-        "asyncio.run(main())\n"
-    )
-    client = await StockClient.start(sys.executable, "-c", script, service.ws)
+    client = await StockClient.start(sys.executable, "-c", STOCK_CLIENT, service.ws)
     try:
         welcome = await client.receive("welcome")
         await client.receive("heartbeat")
