@@ -330,7 +330,7 @@ async def test_a_character_that_cannot_be_held_is_replaced(log: Log) -> None:
         ({"schema_version": 1 << 15}, {"schema_version": 0}),
     ],
 )
-async def test_a_number_out_of_range_blocks_no_lane(log: Log, fields: dict[str, int], held: dict[str, Any]) -> None:
+async def test_a_number_out_of_range_blocks_no_lane(log: Log, fields: dict[str, Any], held: dict[str, Any]) -> None:
     event: Event = an_event(**fields)
     await log.append(a_batch(PRODUCER, 1, [an_event(), event]))
     assert (await everything(log))[1] == msgspec.structs.replace(event, **held)

@@ -52,7 +52,7 @@ async def test_models_equal_migrations(database_url: str) -> None:
     async with connected(database_url) as connection:
         partitions = {row[0] for row in await connection.fetch("SELECT relname FROM pg_class WHERE relispartition")}
 
-    def compare(synchronous: Connection) -> list[Any]:
+    def compare(synchronous: Connection) -> Any:
         def in_models(_: Any, name: str | None, kind: str, __: bool, ___: Any) -> bool:
             return kind != "table" or name not in partitions
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,11 +39,15 @@ def name_of(days_ago: int) -> str:
     return f"events_{datetime.now(UTC) - timedelta(days=days_ago):%Y%m%d}"
 
 
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
 @pytest.fixture
 async def history(admin: Any, postgres_log: PostgresLog) -> list[Event]:
     """Three events of 40 days ago, two of 35 days ago, one of today, all of shard 0; no projection reads them."""
     await admin.execute("DELETE FROM projection_checkpoint")
-    events = []
+    events: list[Event] = []
     for days_ago, count in ((40, 3), (35, 2), (0, 1)):
         day = datetime.now(UTC).date() - timedelta(days=days_ago)
         await admin.fetchval("SELECT create_events_partition($1)", day)
@@ -173,7 +176,7 @@ async def test_an_archive_holds_every_event_before_it_goes(
     database_url: str, history: list[Event], tmp_path: Path
 ) -> None:
     await retain(database_url, days=30, archive=tmp_path)
-    assert sorted(os.listdir(tmp_path)) == [f"{name_of(40)}.jsonl", f"{name_of(35)}.jsonl"]
+    assert names_in(tmp_path) == [f"{name_of(40)}.jsonl", f"{name_of(35)}.jsonl"]
     lines = [json.loads(line) for line in (tmp_path / f"{name_of(40)}.jsonl").read_text().splitlines()]
     assert [line["event_id"] for line in lines] == [str(event.event_id) for event in history[:3]]
     assert lines[0]["payload"] == {"day": 40}

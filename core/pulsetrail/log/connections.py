@@ -16,6 +16,16 @@ import asyncpg
 from pulsetrail.errors import LogUnavailable
 from pulsetrail.statements import load_statements
 
+BROKEN: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # The server's last words may cross a request, and asyncpg is surprised by them.
+    asyncpg.InternalClientError,
+)
+"""Everything that asyncpg raises when the server, or the way to it, does not do what it should."""
+
 _SQL: Final = load_statements(__package__, "queries.sql")
 _EPOCH_2000_US: Final = 946_684_800_000_000
 """Postgres counts time from 2000-01-01."""
@@ -99,13 +109,11 @@ class Connections:
             raise
         except asyncpg.PostgresError as error:
             raise LogUnavailable(f"{error.sqlstate} {error}") from error
-        except asyncpg.InterfaceError as error:
-            if isinstance(error, ValueError):
-                raise
-            raise LogUnavailable(str(error)) from error
+        except ValueError:
+            raise  # asyncpg's own complaint about an argument is an InterfaceError, too
         except TimeoutError as error:
             raise LogUnavailable(f"no answer within {self._deadline:g} s") from error
-        except OSError as error:
+        except BROKEN as error:
             raise LogUnavailable(str(error) or type(error).__name__) from error
 
     async def _take(self) -> Any:
@@ -142,5 +150,5 @@ class Connections:
         for connection in idle:
             try:
                 await connection.close(timeout=1.0)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except BROKEN:
                 connection.terminate()

@@ -14,9 +14,8 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import asyncpg
-
 from pulsetrail.errors import LogUnavailable
+from pulsetrail.log.connections import BROKEN
 from pulsetrail.statements import load_statements
 
 CHANNEL: Final = "pulsetrail_appended"
@@ -105,7 +104,7 @@ class Doorbell:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(self._self_test):
                             await broken.wait()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except BROKEN:
                 pass  # polling goes on meanwhile
             finally:
                 self.listening = False

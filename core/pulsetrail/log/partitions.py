@@ -167,7 +167,7 @@ async def _maintaining(url: str) -> AsyncIterator[Any]:
         yield connection
     except asyncpg.PostgresError as error:
         raise LogUnavailable(f"{error.sqlstate} {error}") from error
-    except (asyncpg.InterfaceError, TimeoutError, ConnectionError) as error:
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError, ConnectionError) as error:
         raise LogUnavailable(str(error) or type(error).__name__) from error
     finally:
         if connection is not None:
