@@ -50,7 +50,7 @@ def _figure(family: Family) -> Any:
             for name, labels, value in family.samples
         }
     samples = [(labels, value) for _, labels, value in family.samples]
-    if all(not labels for labels, _ in samples):
+    if samples and not any(labels for labels, _ in samples):
         return sum(value for _, value in samples)
     table: dict[str, float] = {}
     for labels, value in samples:

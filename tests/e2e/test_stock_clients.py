@@ -68,6 +68,26 @@ async def test_python_websockets_is_served(service: Service) -> None:
                 seen.append(json.loads(await client.recv())["type"])
 
 
+async def test_an_update_reaches_the_clients_of_every_worker_once_and_in_order(service: Service) -> None:
+    clients = [await connect(f"{service.ws}?client=many{number}") for number in range(12)]
+    welcomes = [json.loads(await client.recv()) for client in clients]
+    assert len({welcome["stream_epoch"] for welcome in welcomes}) == 1, "one stream, whichever worker serves it"
+    for number in range(20):
+        await publish(service, "counted", number)
+    for client in clients:
+        seen: list[tuple[int, int]] = []
+        async with asyncio.timeout(20):
+            while len(seen) < 20:
+                message = json.loads(await client.recv())
+                if message["type"] == "update" and message["topic"] == "counted":
+                    seen.append((message["data"], message["stream_position"]))
+        assert [data for data, _ in seen] == list(range(20))
+        assert [position for _, position in seen] == sorted({position for _, position in seen})
+        await client.close()
+    nodes = {(await ended(service, welcome["connection"]))["node_id"] for welcome in welcomes}
+    assert len(nodes) == 2, "twelve connections on two workers of one port"
+
+
 async def test_npm_ws_is_served(service: Service) -> None:
     client = await StockClient.start("node", str(NODE_CLIENTS / "ws.mjs"), service.ws)
     try:
