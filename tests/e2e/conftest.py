@@ -31,7 +31,7 @@ def private_service(tmp_path: Path) -> Iterator[Private]:
     made: list[Service] = []
 
     def make(name: str = "data", *arguments: str, **environment: str) -> Service:
-        running = Service(tmp_path / name, *arguments, **environment)
+        running = Service(tmp_path / name, *arguments, prefix=(), **environment)
         running.data_dir.mkdir(exist_ok=True)
         made.append(running)
         return running
