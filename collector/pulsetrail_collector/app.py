@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request, Response
 
 from pulsetrail import __version__
 from pulsetrail.addresses import networks
+from pulsetrail.bounded_http import BoundedHttp
 from pulsetrail.journal import Journal
 from pulsetrail.log import Deployment, Log
 from pulsetrail.metrics import PipelineMetrics
@@ -145,7 +146,7 @@ def collector_server(app: FastAPI) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHttp,
         ws="none",
         lifespan="on",
         log_config=None,

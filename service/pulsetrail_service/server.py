@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 import uvicorn
 from starlette.types import ASGIApp
 
+from pulsetrail.bounded_http import BoundedHttp
 from pulsetrail_service.protocol import WebSocket
 
 BACKLOG = 4096
@@ -38,7 +39,7 @@ def gateway_server(app: ASGIApp, drain: Callable[[], Awaitable[None]], *, max_me
         app,
         ws=WebSocket,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHttp,
         lifespan="on",
         log_config=None,
         log_level="warning",
