@@ -33,7 +33,7 @@ test: lint
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: setup-tests
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
 	@for part in $(TESTED); do MYPYPATH=$$part:$(ALL_TESTS) $(BIN)/python -m mypy --no-error-summary $$part || exit 1; done

@@ -11,11 +11,11 @@ import httpx
 import jwt
 import pytest
 from gateway_runner import KEY, Running, Start, receive
-from pulsetrail.log.memory import MemoryLog
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
 from pulsetrail.identity import client_ref, shard_of
+from pulsetrail.log.memory import MemoryLog
 
 JWT_KEY = "j" * 32
 
