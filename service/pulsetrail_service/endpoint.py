@@ -109,9 +109,10 @@ class UpdatesEndpoint:
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
         except ClientDisconnected:
             pass  # the hub records the end of a client that did not wait
-        self._recorder.opened += 1
-        hub.join(connection, identity.expires)
-        socket.adopt(connection, write_buffer=self._write_buffer, user_timeout=self._user_timeout)
+        finally:
+            # It is on record as opened: whatever happened to the accept, from here on its end will be too.
+            hub.join(connection, identity.expires)
+            socket.adopt(connection, write_buffer=self._write_buffer, user_timeout=self._user_timeout)
         self._welcome(connection, client_id, self._broadcaster.replay(hello.since_epoch, hello.since))
         hub.greet(connection)
 

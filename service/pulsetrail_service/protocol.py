@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 from typing import Any, Protocol, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -21,6 +22,8 @@ from pulsetrail.close_codes import Reason
 from pulsetrail.events import Evidence, Layers, TcpInfo
 from pulsetrail.evidence import NO_STATUS
 from pulsetrail_service.tcp_info import read_tcp_info, tune
+
+logger = logging.getLogger("pulsetrail.gateway")
 
 EXTENSION = "pulsetrail.socket"
 """Key in the ASGI scope's extensions under which the endpoint finds its socket."""
@@ -111,10 +114,13 @@ class WebSocket(WebSocketsSansIOProtocol):
         self._last_byte = self.loop.time()
         self.bytes_in += len(data)
         self.conn.receive_data(data)
-        for frame in self.conn.events_received():
-            self._frame_received(cast("Frame", frame))
-            if self.listener is None:
-                return
+        try:
+            for frame in self.conn.events_received():
+                self._frame_received(cast("Frame", frame))
+        except Exception:
+            logger.exception("a message could not be handled")
+            self.end(Reason.INTERNAL_ERROR, 1011, "a message could not be handled")
+            return
         if self.conn.parser_exc is not None:
             self._give_up_on_frames(self.conn.parser_exc)
         else:

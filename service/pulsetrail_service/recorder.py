@@ -38,8 +38,6 @@ class Recorder:
         self.shards = shards
         self.wall = wall
         self.epoch = wall()
-        self.opened = 0
-        """Connections put on record since the start."""
         self._node_shard = shard_of(node_id, shards)
 
     def new_epoch(self) -> int:

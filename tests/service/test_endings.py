@@ -14,6 +14,8 @@ import pytest
 from gateway_runner import Running, Start, receive
 from websockets.exceptions import ConnectionClosed
 
+from pulsetrail_service.connections import Connection
+
 
 class RawClient:
     """A WebSocket client that does as it is told, right or wrong."""
@@ -239,3 +241,24 @@ async def test_a_server_that_stops_sends_hints_and_1012_and_records_the_phase(ga
             assert (reason, code, payload["phase"]) == ("server_shutdown", 1012, "draining")
     _, stopped = await running.event("node.stopped")
     assert stopped["drained"] == 5
+
+
+async def test_a_fault_of_our_own_is_called_one_and_harms_nobody_else(
+    gateway: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(connection: Connection, data: bytes, now: float) -> None:
+        if b"trip" in data:
+            raise RuntimeError("a bug")
+        handle(connection, data, now)
+
+    handle = Connection._message
+    monkeypatch.setattr(Connection, "_message", fail)
+    async with gateway() as running, running.client() as unlucky, running.client() as bystander:
+        welcome = await receive(unlucky, "welcome")
+        await unlucky.send('{"type":"trip"}')
+        with pytest.raises(ConnectionClosed):
+            await receive(unlucky, "nothing of this name")
+        assert unlucky.close_code == 1011
+        assert (await end_of(running, welcome["connection"]))[:2] == ("internal_error", 1011)
+        await bystander.send('{"type":"probe","id":1}')
+        await receive(bystander, "probe_ok")
