@@ -17,8 +17,8 @@ class PostgresProxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
-        self.cut_replies = asyncio.Event()
-        """While set, the next thing that the server says is swallowed and the connection is reset."""
+        self.cut_reply_with: bytes | None = None
+        """The next reply that holds these bytes is swallowed, and its connection reset."""
         self.url = ""
 
     @asynccontextmanager
@@ -83,8 +83,8 @@ class PostgresProxy:
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, replies: bool) -> None:
         while data := await source.read(1 << 16):
             await self._flowing.wait()
-            if replies and self.cut_replies.is_set():
-                self.cut_replies.clear()
+            if replies and self.cut_reply_with is not None and self.cut_reply_with in data:
+                self.cut_reply_with = None
                 raise ConnectionResetError
             sink.write(data)
             with suppress(ConnectionError):

@@ -52,7 +52,7 @@ async def test_a_connection_cut_between_the_commit_and_the_answer_loses_and_doub
 ) -> None:
     await log.append(a_batch(PRODUCER, 1, [an_event()]))
     events = [an_event() for _ in range(20)]
-    proxy.cut_replies.set()
+    proxy.cut_reply_with = b"appended"  # the status, which only an append has
     with pytest.raises(LogUnavailable):
         await log.append(a_batch(PRODUCER, 2, events))
     while await postgres_log.lane(0, PRODUCER) < 21:
