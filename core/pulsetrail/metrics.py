@@ -22,7 +22,16 @@ from pulsetrail.events import EventClass
 OTHER: Final = "other"
 
 APPEND_RESULTS: Final = ("appended", "lane_gap", "clock_skew", "unavailable", "failed", OTHER)
-DROP_REASONS: Final = ("journal_full", "journal_failed", "journal_damaged", "unencodable", "refused", "unstorable", "hole", OTHER)
+DROP_REASONS: Final = (
+    "journal_full",
+    "journal_failed",
+    "journal_damaged",
+    "unencodable",
+    "refused",
+    "unstorable",
+    "hole",
+    OTHER,
+)
 COLLECTOR_OUTCOMES: Final = (
     "accepted",
     "rejected",

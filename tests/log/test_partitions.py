@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -145,31 +145,6 @@ async def test_a_retired_projection_holds_nothing_back(database_url: str, admin:
     await checkpoint(admin, 0, "retired")
     await checkpoint(admin, 6, "live", version=2)
     assert (await retain(database_url, days=30)).dropped == (name_of(40), name_of(35))
-
-
-async def test_opening_balances_are_written_before_anything_goes(
-    database_url: str, admin: Any, history: list[Event]
-) -> None:
-    await admin.execute("CREATE TABLE balance (position bigint, total bigint)")
-    await admin.execute("GRANT ALL ON balance TO PUBLIC")
-
-    async def write(connection: Any, ends: Mapping[int, Cursor]) -> None:
-        total = await connection.fetchval("SELECT count(*) FROM events WHERE position <= $1", ends[0].position)
-        await connection.execute("INSERT INTO balance VALUES ($1, $2)", ends[0].position, total)
-
-    await retain(database_url, days=30, opening_balances=write)
-    assert await admin.fetch("SELECT * FROM balance ORDER BY 1") == [(3, 3), (5, 2)]
-
-
-async def test_opening_balances_that_fail_keep_the_partition(
-    database_url: str, admin: Any, postgres_log: PostgresLog, history: list[Event]
-) -> None:
-    async def fail(*_: object) -> None:
-        raise RuntimeError("no balance")
-
-    with pytest.raises(RuntimeError, match="no balance"):
-        await retain(database_url, days=30, opening_balances=fail)
-    assert len(await everything(postgres_log)) == 6
 
 
 async def test_an_archive_holds_every_event_before_it_goes(

@@ -2,8 +2,9 @@
 
 What retention does to a partition, each step in a transaction of its own, any of which a later run takes up again:
 
-1. With every checkpoint held still, look whether a projection still needs it; if not, write the opening balances and
-   ``log_shard.truncated_before``. From here on nobody starts reading it.
+1. With every checkpoint held still, look whether a projection still needs it; if not, write
+   ``log_shard.truncated_before``. From here on nobody starts reading it. The opening balances are a build of each
+   projection like any other (``projections/balances.py``): as long as they lack the partition, it stays.
 2. Detach it concurrently: appends and reads go on.
 3. Write it to the archive, if there is one, as JSON lines.
 4. Drop it.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import date, timedelta
 from pathlib import Path
@@ -22,7 +23,6 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from pulsetrail.errors import LogUnavailable
-from pulsetrail.log import Cursor
 from pulsetrail.log.connections import open_connection
 from pulsetrail.statements import load_statements
 
@@ -33,11 +33,6 @@ _ARCHIVE_PAGE: Final = 5_000
 _DEADLINE: Final = 60.0
 
 _SQL: Final = load_statements(__package__, "queries.sql")
-
-OpeningBalances = Callable[[Any, Mapping[int, Cursor]], Awaitable[None]]
-"""Called with an asyncpg connection inside the transaction that gives a partition up, and for each shard the place of
-the last event that goes. All checkpoints are at or beyond those places and cannot move meanwhile. A projection whose
-rebuild must equal the live one writes here what it has folded up to there."""
 
 
 class Retained(NamedTuple):
@@ -79,9 +74,7 @@ async def partitions_ahead(url: str) -> int:
     return ahead
 
 
-async def retain(
-    url: str, *, days: int, archive: Path | None = None, opening_balances: OpeningBalances | None = None
-) -> Retained:
+async def retain(url: str, *, days: int, archive: Path | None = None) -> Retained:
     """Let go of the partitions whose newest event is older than ``days`` days, but of none that a projection needs.
 
     Dead letters and page lanes that have expired go too.
@@ -98,7 +91,7 @@ async def retain(
             if row["half_detached"]:
                 await connection.execute(_for(row["name"], "finish_detaching"))
             elif row["attached"]:
-                needed = await _give_up(connection, row["name"], opening_balances)
+                needed = await _give_up(connection, row["name"])
                 if needed:
                     break
                 await connection.execute(_for(row["name"], "detach_partition"))
@@ -113,19 +106,15 @@ async def retain(
     return Retained(tuple(gone), needed)
 
 
-async def _give_up(connection: Any, name: str, opening_balances: OpeningBalances | None) -> tuple[str, ...]:
+async def _give_up(connection: Any, name: str) -> tuple[str, ...]:
     """Step 1; returns the projections that still need the partition, and does nothing then."""
     async with connection.transaction():
         await connection.execute(_SQL["hold_checkpoints"])
-        ends = {
-            shard: Cursor(position, at) for shard, position, at in await connection.fetch(_for(name, "partition_ends"))
-        }
-        places = (list(ends), [end.position for end in ends.values()])
+        ends = await connection.fetch(_for(name, "partition_ends"))
+        places = ([shard for shard, _, _ in ends], [position for _, position, _ in ends])
         needed = await connection.fetch(_SQL["needed_by"], *places)
         if needed:
             return tuple(row[0] for row in needed)
-        if opening_balances is not None:
-            await opening_balances(connection, ends)
         await connection.execute(_SQL["truncate_before"], *places)
     return ()
 
