@@ -62,12 +62,26 @@ class Gateway:
         deployment: Deployment,
         journal: Journal,
         log: Log,
+        leases: Log,
         source: UpdateSource,
         metrics: PipelineMetrics,
         snapshots: Path,
         ticket_key: str,
     ) -> None:
-        """``snapshots`` is the directory of the processes' metrics; ``ticket_key`` signs tickets for all workers."""
+        """
+        Args:
+            settings: everything that can be adjusted.
+            node_id: name of this process in the fleet; survives restarts.
+            worker: its number among the gateway processes of this host.
+            deployment: shards and key of the log.
+            journal: this process's own; closed by ``stop``, as are the two logs.
+            log: where the journal is shipped to.
+            leases: a way to the same log that nothing else uses.
+            source: where updates get their place.
+            metrics: receives the pipeline's figures.
+            snapshots: directory of the processes' metrics.
+            ticket_key: signs tickets, the same for all workers.
+        """
         loop = asyncio.get_running_loop()
         self.settings = settings
         self.worker = worker
@@ -98,7 +112,7 @@ class Gateway:
         self.rejections = Rejections(self.recorder, loop.time)
         self.hub.on_tick(self.rejections.tick)
         self.shipper = Shipper(journal, log, observer=metrics)
-        self.lease = Lease(log, self.hub, seconds=settings.node_lease, node_started=self._node_started)
+        self.lease = Lease(leases, self.hub, seconds=settings.node_lease, node_started=self._node_started)
         self.reader = SnapshotReader(snapshots)
         self.writer = SnapshotWriter(snapshots, f"gateway-{worker}", metrics.registry)
         self.endpoint = UpdatesEndpoint(
@@ -113,6 +127,7 @@ class Gateway:
             write_buffer=settings.send_buffer_bytes,
             user_timeout=settings.tcp_user_timeout,
         )
+        self._leases = leases
         self._source = source
         self._tasks: list[asyncio.Task[None]] = []
         self._drained = 0
@@ -153,6 +168,7 @@ class Gateway:
             await self.lease.release()
         await self._source.close()
         await self.journal.close()
+        await self._leases.close()
         await self.log.close()
 
     def readiness(self) -> dict[str, str]:

@@ -18,8 +18,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from conftest import Private
 
 CONNECTIONS = 200
-OUTAGE = 14.0
-"""Seconds that Postgres is away: seven leases of these tests, and longer than any deadline of a statement."""
+OUTAGE = 32.0
+"""Seconds that Postgres is away: many leases of these tests, and longer than every deadline that a statement or a
+connection has, so that all of them are made anew afterwards."""
 
 
 async def opened(service: Service, client_id: str) -> tuple[ClientConnection, str]:

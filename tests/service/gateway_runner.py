@@ -100,6 +100,7 @@ def starter(directory: Path) -> Start:
                 directory / "journals" / "gateway-0.sqlite", max_bytes=chosen.journal_max_bytes, observer=metrics
             ),
             log=log,
+            leases=log,
             source=source or LocalUpdates(chosen.updates_ring),
             metrics=metrics,
             snapshots=directory / "metrics",

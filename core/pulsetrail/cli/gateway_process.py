@@ -16,6 +16,7 @@ from pulsetrail_collector.app import build_collector
 from pulsetrail_collector.dead_letters import DeadLetters
 from pulsetrail_collector.routes import router
 from pulsetrail_service.app import Gateway, create_app
+from pulsetrail_service.node import patience_of
 from pulsetrail_service.server import gateway_server
 from pulsetrail_service.shared_updates import SharedUpdates
 from pulsetrail_service.updates import LocalUpdates, UpdateSource
@@ -37,6 +38,7 @@ async def run_gateway(settings: Settings, index: int, *, collect: bool) -> None:
             max_bytes=settings.journal_max_bytes,
             observer=metrics,
         )
+        patience = patience_of(settings.node_lease)
         gateway = Gateway(
             settings,
             node_id=node_id,
@@ -44,6 +46,9 @@ async def run_gateway(settings: Settings, index: int, *, collect: bool) -> None:
             deployment=deployment,
             journal=journal,
             log=log,
+            leases=PostgresLog(
+                url, application_name=f"pulsetrail {name} lease", size=1, connect_timeout=patience, deadline=patience
+            ),
             source=_update_source(settings, url, alone=collect and settings.workers == 1),
             metrics=metrics,
             snapshots=data.metrics,
