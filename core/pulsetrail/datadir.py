@@ -18,14 +18,19 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pulsetrail.errors import DataDirectoryInUse, UnreadableFile
+from pulsetrail.errors import DataDirectoryInUse, SettingsError, UnreadableFile
 from pulsetrail.log import Deployment
 
+NODE_NAME = r"[A-Za-z0-9._-]{1,48}"
+"""What a node may be called: its name is part of file names, labels and leases."""
+_NEW_NODE_NAME = "remove it to get a new node name"
+_TICKET_KEY_BYTES = 32
 _MOODS = ("amber", "brisk", "calm", "clear", "eager", "gentle", "keen", "lucid", "mellow", "nimble", "quiet")
 _ANIMALS = ("badger", "crane", "egret", "gecko", "heron", "ibis", "jackal", "lemur", "marten", "otter", "raven")
 
@@ -46,15 +51,20 @@ class DataDir:
 
         Raises:
             DataDirectoryInUse: somebody else owns it; nothing was changed.
+            SettingsError: it cannot be made or written.
         """
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self.path / "lock").open("a") as file:
+        with contextlib.ExitStack() as stack:
             try:
+                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                file = stack.enter_context((self.path / "lock").open("a"))
                 fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                for directory in (self.journals, self.metrics):
+                    directory.mkdir(parents=True, exist_ok=True)
             except BlockingIOError:
                 raise DataDirectoryInUse(self.path) from None
-            for directory in (self.journals, self.metrics):
-                directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                value = f"{str(self.path)!r} ({error.strerror})"
+                raise SettingsError("PULSETRAIL_DATA_DIR", value, "a directory that can be written") from None
             yield
 
     def node_name(self, configured: str = "") -> str:
@@ -62,32 +72,40 @@ class DataDir:
         if configured:
             return configured
         path = self.path / "node"
-        kept = _read(path)
+        kept = _read(path, _NEW_NODE_NAME)
         if kept is None:
             # The digits keep a fleet's names apart: two nodes of one name would share a lease.
             name = f"{secrets.choice(_MOODS)}-{secrets.choice(_ANIMALS)}-{secrets.token_hex(2)}"
             kept = _keep(path, json.dumps({"name": name}))
         try:
-            return str(json.loads(kept)["name"])
+            name = json.loads(kept)["name"]
         except (ValueError, KeyError, TypeError):
-            raise UnreadableFile(path, "remove it to get a new node name") from None
+            name = None
+        if not isinstance(name, str) or not re.fullmatch(NODE_NAME, name):
+            raise UnreadableFile(path, _NEW_NODE_NAME)
+        return name
 
     def ticket_key(self) -> str:
         """The secret that signs this instance's tickets, made once and shared by its workers."""
-        path = self.path / "ticket.key"
-        return _read(path) or _keep(path, secrets.token_hex(32))
+        path, remedy = self.path / "ticket.key", "remove it to get a new key; tickets are good for seconds only"
+        key = _read(path, remedy)
+        if key is None:
+            key = _keep(path, secrets.token_hex(_TICKET_KEY_BYTES))
+        if not re.fullmatch(rf"[0-9a-f]{{{2 * _TICKET_KEY_BYTES}}}", key):
+            raise UnreadableFile(path, remedy)
+        return key
 
     def cached_deployment(self) -> Deployment | None:
         """What an earlier start learned from the database, if there was one."""
-        path = self.path / "client.key"
-        kept = _read(path)
+        path, remedy = self.path / "client.key", "remove it and start while the database runs"
+        kept = _read(path, remedy)
         if kept is None:
             return None
         try:
             fields = json.loads(kept)
             return Deployment(shards=int(fields["shards"]), client_key=bytes.fromhex(fields["client_key"]))
         except (ValueError, KeyError, TypeError):
-            raise UnreadableFile(path, "remove it and start while the database runs") from None
+            raise UnreadableFile(path, remedy) from None
 
     def cache_deployment(self, deployment: Deployment) -> None:
         """Remember it for a start without a database."""
@@ -95,11 +113,13 @@ class DataDir:
         _replace(self.path / "client.key", text)
 
 
-def _read(path: Path) -> str | None:
+def _read(path: Path, remedy: str) -> str | None:
     try:
         return path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return None
+    except (UnicodeDecodeError, IsADirectoryError):
+        raise UnreadableFile(path, remedy) from None
 
 
 def _keep(path: Path, text: str) -> str:

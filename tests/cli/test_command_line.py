@@ -126,3 +126,13 @@ def test_an_interrupt_is_no_traceback() -> None:
     )
     _, err = waiting.communicate(timeout=30)
     assert (waiting.returncode, err) == (130, "")
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_data_directory_that_cannot_be_made_is_one_line(below: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = call("serve", "--port", "0", "--data-dir", str(tmp_path / "file" / below))
+    assert done.returncode == 2
+    assert done.stderr.startswith("pulsetrail: PULSETRAIL_DATA_DIR is ")
+    assert done.stderr.endswith("; allowed: a directory that can be written.\n")
+    assert done.stderr.count("\n") == 1

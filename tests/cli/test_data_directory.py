@@ -5,13 +5,14 @@ from __future__ import annotations
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from pulsetrail.datadir import DataDir
-from pulsetrail.errors import DataDirectoryInUse, UnreadableFile
+from pulsetrail.errors import DataDirectoryInUse, SettingsError, UnreadableFile
 from pulsetrail.log import Deployment
 
 
@@ -68,3 +69,51 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, damage: str) ->
     (tmp_path / "client.key").write_text(damage)
     with pytest.raises(UnreadableFile, match=r"client\.key is damaged; remove it"):
         DataDir(tmp_path).cached_deployment()
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "[]", "{}", '{"name": 5}', '{"name": null}', '{"name": ""}', '{"name": "../x y"}']
+)
+def test_a_node_name_that_could_not_have_been_made_is_refused(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "node").write_text(damage)
+    with pytest.raises(UnreadableFile, match=r"node is damaged; remove it"):
+        DataDir(tmp_path).node_name()
+
+
+@pytest.mark.parametrize("damage", ["", "0", "0" * 63, "0" * 65, "g" * 64, "secret"])
+def test_a_ticket_key_that_is_not_what_is_made_signs_nothing(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "ticket.key").write_text(damage)
+    with pytest.raises(UnreadableFile, match=r"ticket\.key is damaged; remove it"):
+        DataDir(tmp_path).ticket_key()
+
+
+READERS: dict[str, Callable[[DataDir], object]] = {
+    "node": DataDir.node_name,
+    "client.key": DataDir.cached_deployment,
+    "ticket.key": DataDir.ticket_key,
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_bytes_that_are_no_text_and_directories_are_damaged_files(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UnreadableFile):
+        READERS[name](DataDir(tmp_path))
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    with pytest.raises(UnreadableFile):
+        READERS[name](DataDir(tmp_path))
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_file_is_no_data_directory(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("somebody's")
+    refused = pytest.raises(SettingsError, match=r"PULSETRAIL_DATA_DIR is .*; allowed: a directory that can be written")
+    with refused, DataDir(tmp_path / "file" / below).lock():
+        pass
+    assert (tmp_path / "file").read_text() == "somebody's"
+
+
+def test_an_error_of_the_owner_s_own_is_not_blamed_on_the_directory(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), DataDir(tmp_path).lock():
+        (tmp_path / "missing").read_text()
