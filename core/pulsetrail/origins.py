@@ -28,7 +28,7 @@ class Origins:
         """
         if origin is None or ANY in self._allowed or origin in self._allowed:
             return True
-        return host is not None and origin.partition("://")[2] == host and _is_literal(host)
+        return host is not None and origin.partition("://")[2] == host and is_literal(host)
 
     def readable_headers(self, origin: str | None, host: str | None) -> dict[str, str]:
         """Headers that let an allowed page read a reply."""
@@ -51,7 +51,8 @@ class Origins:
         }
 
 
-def _is_literal(host: str) -> bool:
+def is_literal(host: str) -> bool:
+    """Whether a ``Host`` header spells an address in numbers, or localhost."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
         ip_address(name)

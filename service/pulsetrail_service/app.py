@@ -27,7 +27,7 @@ from pulsetrail.rates import RateLimiter
 from pulsetrail.settings import Settings
 from pulsetrail.shipper import Shipper
 from pulsetrail_service.auth import Authenticator, Forbidden, Unauthorized
-from pulsetrail_service.breaker import Breaker
+from pulsetrail_service.breaker import Breaker, BreakerState
 from pulsetrail_service.endpoint import UpdatesEndpoint
 from pulsetrail_service.handshake import Admission, ceiling_of
 from pulsetrail_service.hub import Hub
@@ -172,7 +172,7 @@ class Gateway:
         await self.log.close()
 
     def readiness(self) -> dict[str, str]:
-        """What is not ready, by part; ``log`` alone does not keep the gateway from taking connections."""
+        """What is not ready, by part; ``log`` and ``broadcast`` do not keep it from taking connections."""
         waiting = {}
         if self.hub.draining:
             waiting["gateway"] = "it is shutting down"
@@ -181,6 +181,8 @@ class Gateway:
         shipping = self.shipper.state
         if shipping.error is not None:
             waiting["log"] = f"{shipping.error} {shipping.behind} events wait in the journal."
+        if self.broadcaster.breaker.state is not BreakerState.CLOSED:
+            waiting["broadcast"] = "it is suspended after repeated failures"
         return waiting
 
     def _node_started(self, previous_epoch: int | None) -> None:

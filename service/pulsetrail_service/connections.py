@@ -19,6 +19,9 @@ _PING: Final = ping_frame(b"pulsetrail")
 _BARE_PONG: Final = b'{"type":"pong"}'
 _MAX_CLOCK_OFFSET_MS: Final = 10 * 365 * 86_400_000
 
+NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises for a text that is no message; the last for one that is nested too deeply."""
+
 MESSAGES_PER_SECOND: Final = 100
 """Messages of one client in one second above which it is closed as ``rate_limited``; a page sends one a heartbeat."""
 
@@ -116,7 +119,7 @@ class Connection:
     def _message(self, data: bytes, now: float) -> None:
         try:
             message = _decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except NOT_JSON as error:
             self._refuse(data, error)
             return
         if message.type == "pong":
@@ -135,7 +138,7 @@ class Connection:
         """Not a message of the protocol. A field of the wrong type is ignored, what is no JSON object ends it."""
         try:
             known = isinstance(msgspec.json.decode(data), dict)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except NOT_JSON:
             known = False
         if known:
             self.hub.messages_ignored += 1

@@ -219,7 +219,7 @@ class Hub:
             self._snapshot = tuple(self._open)
         for connection in self._snapshot:
             socket = connection.socket
-            if not socket.close_sent:
+            if not socket.close_sent and not socket.disconnected:
                 socket.transport.write(frame)
         self.broadcasts += count
         self.broadcast_bytes += len(frame)
@@ -249,5 +249,7 @@ class Hub:
         except TimeoutError:
             for connection in list(self._open):
                 connection.socket.abort()
-            await self._empty.wait()
+            await asyncio.sleep(0)
+            for connection in list(self._open):
+                self.lost(connection)  # aborted, and still not told of its loss: its end is known all the same
         return len(connections)

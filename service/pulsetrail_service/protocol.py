@@ -87,12 +87,14 @@ class WebSocket(WebSocketsSansIOProtocol):
         ``user_timeout`` the seconds of ``TCP_USER_TIMEOUT``.
         """
         self.listener = listener
+        self._last_byte = self.loop.time()
+        if self.is_gone:
+            # It went while it was being accepted, and nobody was listening yet. Its transport is of no more use.
+            self.loop.call_soon(listener.lost)
+            return
         self.transport.set_write_buffer_limits(high=write_buffer)
         tune(self.transport, user_timeout)
-        self._last_byte = self.loop.time()
-        if self.disconnected or self.transport.is_closing():
-            self.loop.call_soon(listener.lost)  # it went while it was being accepted
-        elif self.read_paused:
+        if self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()
         while not self.queue.empty():
@@ -110,6 +112,7 @@ class WebSocket(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         if self.listener is None:
             super().data_received(data)
+            self._answer_unreadable_handshake()
             return
         self._last_byte = self.loop.time()
         self.bytes_in += len(data)
@@ -125,6 +128,17 @@ class WebSocket(WebSocketsSansIOProtocol):
             self._give_up_on_frames(self.conn.parser_exc)
         else:
             self._flush()
+
+    def _answer_unreadable_handshake(self) -> None:
+        """uvicorn leaves a handshake that websockets cannot read (a header line above 8 KiB, too many of them) without
+        an answer, and its page connecting for ever."""
+        error = self.conn.handshake_exc
+        if self.handshake_initiated or error is None or self.transport.is_closing():
+            return
+        body = b"The handshake cannot be read: " + str(error).encode("ascii", "replace")[:200] + b"\n"
+        head = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+        self.transport.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        self.transport.close()
 
     def _frame_received(self, frame: Frame) -> None:
         assert self.listener is not None  # noqa: S101 - only called for adopted sockets

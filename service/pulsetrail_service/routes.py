@@ -11,9 +11,10 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from pulsetrail.errors import LogUnavailable
-from pulsetrail.origins import Origins
+from pulsetrail.origins import Origins, is_literal
 from pulsetrail.settings import AuthMode, is_loopback
 from pulsetrail_service.auth import Authenticator, Forbidden, Unauthorized, bearer_of
+from pulsetrail_service.connections import NOT_JSON
 from pulsetrail_service.frames import encode_json
 from pulsetrail_service.updates import Broadcaster
 
@@ -24,11 +25,11 @@ Readiness = Callable[[], dict[str, str]]
 """What is not ready, by part, each in a few words; empty when everything is."""
 
 
-class NewUpdate(BaseModel):
+class NewUpdate(msgspec.Struct):
     """An update to broadcast."""
 
-    topic: str = Field(pattern=_TOPIC, examples=["prices"])
-    data: Any = Field(examples=[{"EURUSD": 1.0831}])
+    topic: Annotated[str, msgspec.Meta(pattern=_TOPIC, examples=["prices"])]
+    data: Annotated[Any, msgspec.Meta(examples=[{"EURUSD": 1.0831}])]
 
 
 class Published(BaseModel):
@@ -62,10 +63,12 @@ def problem(status: int, title: str, detail: str, *, retry_after: int | None = N
 
 
 def is_local(request: Request) -> bool:
-    """Whether the request came from this machine, and not through a proxy that stands on it."""
+    """Whether the request came from this machine, not through a proxy that stands on it, and by no name: a foreign
+    page could have made its own name point here (DNS rebinding)."""
     return (
         request.client is not None
         and is_loopback(request.client.host)
+        and is_literal(request.headers.get("host", ""))
         and "x-forwarded-for" not in request.headers
         and "forwarded" not in request.headers
     )
@@ -100,6 +103,8 @@ def update_routes(
     @router.post("/updates", status_code=202, response_model=Published)
     async def publish(request: Request) -> Response:
         """Broadcast an update to every connected client."""
+        if not origins.allow(request.headers.get("origin"), request.headers.get("host")):
+            return problem(403, "forbidden", "The page's origin is not in PULSETRAIL_ALLOWED_ORIGINS.")
         if not may(request, publishing.token):
             return problem(401, "unauthorized", "Send PULSETRAIL_PUBLISH_TOKEN as a bearer token.")
         body = b""
@@ -108,9 +113,9 @@ def update_routes(
             if len(body) > publishing.max_bytes:
                 return problem(413, "too large", f"An update has at most {publishing.max_bytes} bytes.")
         try:
-            update = NewUpdate.model_validate_json(body)
-        except ValueError as error:
-            return problem(400, "malformed", f"The update is not valid: {_first_line(error)}")
+            update = msgspec.json.decode(body, type=NewUpdate)
+        except NOT_JSON as error:
+            return problem(400, "malformed", f"The update is not valid: {error}.")
         try:
             position = await broadcaster.publish(update.topic, update.data)
         except LogUnavailable as error:
@@ -175,14 +180,6 @@ def _refusal(authenticator: Authenticator, authorization: str | None) -> Respons
     return None
 
 
-def _first_line(error: Exception) -> str:
-    errors = getattr(error, "errors", None)
-    if errors is None:
-        return str(error).splitlines()[0]
-    first = errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}."
-
-
 def health_routes(readiness: Readiness) -> APIRouter:
     """``/healthz`` (this process answers) and ``/readyz`` (it takes connections)."""
     router = APIRouter(tags=["health"])
@@ -194,10 +191,10 @@ def health_routes(readiness: Readiness) -> APIRouter:
 
     @router.get("/readyz")
     async def readyz() -> Response:
-        """Whether the gateway takes connections. The database being away does not keep it from that: the journal
-        takes its place, and the answer says so under ``degraded``."""
+        """Whether the gateway takes connections. Neither the database being away (the journal takes its place) nor a
+        suspended broadcast keeps it from that; the answer says so under ``degraded``."""
         waiting = readiness()
-        degraded = {part: waiting.pop(part) for part in ("log",) if part in waiting}
+        degraded = {part: waiting.pop(part) for part in ("log", "broadcast") if part in waiting}
         body = {"status": "waiting" if waiting else "ready", "waiting": waiting, "degraded": degraded}
         return Response(encode_json(body), 503 if waiting else 200, media_type="application/json")
 

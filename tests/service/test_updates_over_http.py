@@ -117,15 +117,19 @@ class Patient(Flaky):
 
 async def test_a_failing_source_suspends_the_broadcast_and_one_trial_resumes_it(gateway: Start) -> None:
     source = Patient(bound=100)
-    async with gateway(source=source, breaker_failures=3, breaker_seconds=0.3) as running, running.client() as client:
+    async with gateway(source=source, breaker_failures=3, breaker_seconds=1.0) as running, running.client() as client:
         await receive(client, "welcome")
         source.failing = True
         assert (await receive(client, "degraded"))["reason"] == "broadcast_suspended"
         _, payload = await running.event("broadcast.suspended")
         assert payload == {"cause": "LogUnavailable", "failures": 3}
+        async with httpx.AsyncClient(base_url=running.http) as http:
+            ready = await http.get("/readyz")
+            assert ready.status_code == 200
+            assert "broadcast" in ready.json()["degraded"]
         await running.gateway.broadcaster.publish("t", "kept")
         source.failing = False
         assert (await receive(client, "update"))["data"] == "kept"
         await receive(client, "restored")
         _, payload = await running.event("broadcast.resumed")
-        assert payload["suspended_ms"] >= 250
+        assert payload["suspended_ms"] >= 900
