@@ -78,12 +78,12 @@ class DataDir:
             name = f"{secrets.choice(_MOODS)}-{secrets.choice(_ANIMALS)}-{secrets.token_hex(2)}"
             kept = _keep(path, json.dumps({"name": name}))
         try:
-            name = json.loads(kept)["name"]
+            found: object = json.loads(kept)["name"]
         except (ValueError, KeyError, TypeError):
-            name = None
-        if not isinstance(name, str) or not re.fullmatch(NODE_NAME, name):
+            found = None
+        if not isinstance(found, str) or not re.fullmatch(NODE_NAME, found):
             raise UnreadableFile(path, _NEW_NODE_NAME)
-        return name
+        return found
 
     def ticket_key(self) -> str:
         """The secret that signs this instance's tickets, made once and shared by its workers."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 from limits import parse_many
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -51,6 +52,30 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _is_url(text: str, *schemes: str) -> bool:
+    """Whether the text is a URL of one of the schemes; each of its hosts, which Postgres may have several of, with a
+    port that can be one."""
+    try:
+        for host in urlsplit(text).netloc.rpartition("@")[2].split(","):
+            _ = urlsplit(f"//{host}").port  # raises for what is no port
+    except ValueError:
+        return False
+    return text.startswith(tuple(f"{scheme}://" for scheme in schemes))
+
+
+def _is_public_key(pem: str) -> bool:
+    """Whether RS256 signatures can be checked with it."""
+    # Imported here: it takes its time, and most instances check no such signatures.
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        return isinstance(load_pem_public_key(pem.encode()), RSAPublicKey)
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+
+
 def _unprefixed(name: str) -> Any:
     return AliasChoices(f"{PREFIX}{name}".lower(), name.lower())
 
@@ -64,6 +89,7 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
+        allow_inf_nan=False,
         populate_by_name=True,
     )
 
@@ -227,22 +253,24 @@ class Settings(BaseSettings):
     @classmethod
     def _rate(cls, value: str) -> str:
         try:
-            parse_many(value)
+            allowed = all(part.amount > 0 and part.multiples > 0 for part in parse_many(value))
         except ValueError:
-            raise ValueError("a rate such as 1000/minute") from None
+            allowed = False
+        if not allowed:
+            raise ValueError("a rate above 0 such as 1000/minute")
         return value
 
     @field_validator("database_url")
     @classmethod
     def _database(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+        if value is not None and not _is_url(value.get_secret_value(), "postgresql", "postgres"):
             raise ValueError("a URL such as postgresql://user:password@host:5432/name")
         return value
 
     @field_validator("loki_url")
     @classmethod
     def _loki(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
+        if value is not None and not _is_url(value.get_secret_value(), "http", "https"):
             raise ValueError("a URL such as http://loki:3100/loki/api/v1/push")
         return value
 
@@ -260,6 +288,13 @@ class Settings(BaseSettings):
                 f"empty while {PREFIX}AUTH_MODE is {self.auth_mode}",
                 "the key of the bearer tokens",
             )
+        key = self.jwt_key.get_secret_value() if self.jwt_key is not None else None
+        if key is not None and self.jwt_algorithm == "RS256" and not _is_public_key(key):
+            raise SettingsError(
+                f"{PREFIX}JWT_KEY",
+                f"no RSA public key while {PREFIX}JWT_ALGORITHM is RS256",
+                "a public key in PEM, from BEGIN PUBLIC KEY to END PUBLIC KEY",
+            )
         if self.flap_reuse >= self.flap_suppress:
             raise SettingsError(
                 f"{PREFIX}FLAP_REUSE",
@@ -267,6 +302,20 @@ class Settings(BaseSettings):
                 f"less than {PREFIX}FLAP_SUPPRESS ({self.flap_suppress})",
             )
         return self
+
+
+_IN_WORDS: Final = {
+    ("", "int_parsing"): "a whole number",
+    ("", "int_from_float"): "a whole number",
+    ("", "int_type"): "a whole number",
+    ("", "float_parsing"): "a number",
+    ("", "finite_number"): "a finite number",
+    ("", "bool_parsing"): "true or false",
+    ("log_level", "string_pattern_mismatch"): "debug, info, warning or error",
+    ("jwt_algorithm", "string_pattern_mismatch"): "HS256 or RS256",
+    ("node_name", "string_pattern_mismatch"): "up to 48 letters, digits, dots, underscores and hyphens, all ASCII",
+}
+"""What is allowed, where Pydantic would answer with its parser's words or a regular expression."""
 
 
 def variable_of(field: str) -> str:
@@ -288,5 +337,6 @@ def load_settings(**overrides: Any) -> Settings:
         field = field.removeprefix(PREFIX.lower())
         secret = field in Settings.model_fields and "SecretStr" in str(Settings.model_fields[field].annotation)
         value = "set (hidden)" if secret else repr(first["input"])
-        allowed = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        allowed = _IN_WORDS.get((field, first["type"])) or _IN_WORDS.get(("", first["type"])) or first["msg"]
+        allowed = allowed.removeprefix("Value error, ").removeprefix("Input should be ")
         raise SettingsError(variable_of(field), value, allowed) from None

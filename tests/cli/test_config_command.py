@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pulsetrail.cli import run
 from pulsetrail.cli.settings_view import HIDDEN, example
@@ -80,7 +82,8 @@ def test_output_to_a_pipe_has_no_colours_and_breaks_no_row(pulsetrail: Run) -> N
     [
         ("PULSETRAIL_PORT", "99999", "PULSETRAIL_PORT is '99999'"),
         ("PULSETRAIL_WORKERS", "many", "PULSETRAIL_WORKERS is 'many'"),
-        ("PULSETRAIL_HANDSHAKE_RATE", "often", "a rate such as 1000/minute"),
+        ("PULSETRAIL_HANDSHAKE_RATE", "often", "a rate above 0 such as 1000/minute"),
+        ("PULSETRAIL_HANDSHAKE_RATE", "0/minute", "a rate above 0 such as 1000/minute"),
         ("PULSETRAIL_TRUSTED_PROXIES", "10.0.0.0/99", "networks such as 10.0.0.0/8"),
         ("PULSETRAIL_HOST", "192.0.2.1", "PULSETRAIL_AUTH_MODE"),
         ("PULSETRAIL_AUTH_MODE", "jwt", "PULSETRAIL_JWT_KEY"),
@@ -105,6 +108,68 @@ def test_a_wrong_database_url_is_refused_without_showing_it(pulsetrail: Run, mon
     assert code == 2
     assert "s3cr3t" not in out + err
     assert err.startswith("pulsetrail: DATABASE_URL is ")
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://h:bad/x", "postgresql://[::1/x", "postgresql://h:70000/x", "postgresql://a:1,b:bad/x"]
+)
+def test_a_malformed_database_url_is_refused_in_one_line(
+    pulsetrail: Run, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    code, out, err = pulsetrail("config")
+    assert (code, out) == (2, "")
+    assert err == (
+        "pulsetrail: DATABASE_URL is set (hidden); allowed: a URL such as postgresql://user:password@host:5432/name.\n"
+    )
+
+
+@pytest.mark.parametrize("url", ["postgresql:///x?host=/tmp", "postgresql://a:1,b:2/x", "postgres://u:p@[::1]:5432/x"])
+def test_every_form_of_a_database_url_that_postgres_knows_is_taken(
+    pulsetrail: Run, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    code, _, err = pulsetrail("config")
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("PULSETRAIL_LOG_LEVEL", "loud", "debug, info, warning or error"),
+        ("PULSETRAIL_JWT_ALGORITHM", "none", "HS256 or RS256"),
+        ("PULSETRAIL_NODE_NAME", "a b", "up to 48 letters, digits, dots, underscores and hyphens, all ASCII"),
+        ("PULSETRAIL_PORT", "abc", "a whole number"),
+        ("PULSETRAIL_PORT", "1.5", "a whole number"),
+        ("PULSETRAIL_NODE_LEASE", "long", "a number"),
+        ("PULSETRAIL_NODE_LEASE", "nan", "a finite number"),
+        ("PULSETRAIL_NODE_LEASE", "inf", "a finite number"),
+        ("PULSETRAIL_ALLOW_INSECURE", "maybe", "true or false"),
+    ],
+)
+def test_what_is_allowed_is_said_without_a_regular_expression(
+    pulsetrail: Run, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, allowed: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    code, _, err = pulsetrail("config")
+    assert (code, err) == (2, f"pulsetrail: {variable} is {value!r}; allowed: {allowed}.\n")
+
+
+def public_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def test_rs256_needs_the_public_key_of_an_rsa_pair(pulsetrail: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PULSETRAIL_JWT_ALGORITHM", "RS256")
+    for wrong in ("s3cr3t", public_pem(ec.generate_private_key(ec.SECP256R1()))):
+        monkeypatch.setenv("PULSETRAIL_JWT_KEY", wrong)
+        code, out, err = pulsetrail("config")
+        assert (code, out) == (2, "")
+        assert err.startswith("pulsetrail: PULSETRAIL_JWT_KEY is no RSA public key")
+        assert err.count("\n") == 1
+        assert wrong not in err
+    monkeypatch.setenv("PULSETRAIL_JWT_KEY", public_pem(rsa.generate_private_key(65537, 2048)))
+    assert pulsetrail("config")[0] == 0
 
 
 def test_the_example_file_is_what_the_settings_say() -> None:
