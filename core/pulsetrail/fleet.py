@@ -16,6 +16,7 @@ from uuid import UUID
 import asyncpg
 
 from pulsetrail.errors import LogUnavailable
+from pulsetrail.log.connections import BROKEN
 from pulsetrail.statements import load_statements
 
 HERE_SECONDS: Final = 10.0
@@ -98,5 +99,5 @@ class Fleet:
                 yield connection
             finally:
                 await connection.close(timeout=1)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except BROKEN as error:
             raise LogUnavailable(str(error) or type(error).__name__) from error

@@ -99,6 +99,7 @@ async def talking(url: str, *, application_name: str, **options: str) -> AsyncIt
         asyncpg.InvalidCatalogNameError,
         asyncpg.AdminShutdownError,
         asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
     ) as error:
         raise LogUnavailable(str(error).rstrip(".") or type(error).__name__) from error
 

@@ -255,3 +255,24 @@ async def test_one_unit_is_folded_by_one_projector_at_a_time(postgres_log: Log, 
         assert (await fold_batch(follower, unit)).events == 0
     async with pool.acquire() as follower:
         assert (await fold_batch(follower, unit)).events == 1
+
+
+class SurprisedOnce(NullProjectorObserver):
+    """Fails the first measurement as a connection does that is cut in the middle of an answer."""
+
+    def __init__(self) -> None:
+        self.surprised = False
+        self.measured = False
+
+    def projection_measured(self, projection: str, lag_events: int, lag_seconds: float, dead_letters: int) -> None:
+        if not self.surprised:
+            self.surprised = True
+            raise asyncpg.InternalClientError("got result for unknown protocol state 3")
+        self.measured = True
+
+
+async def test_a_connection_that_surprises_asyncpg_does_not_end_the_projector(pool: asyncpg.Pool) -> None:
+    observer = SurprisedOnce()
+    async with running(Projector(pool, observer=observer)):
+        await until(lambda: observer.measured)
+    assert observer.surprised

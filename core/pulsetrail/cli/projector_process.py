@@ -16,6 +16,7 @@ from pulsetrail.cli.http_process import beside, logging_to_stdout
 from pulsetrail.datadir import DataDir
 from pulsetrail.domain_export import export_domain
 from pulsetrail.errors import PulsetrailError
+from pulsetrail.log.connections import BROKEN
 from pulsetrail.log.partitions import ensure_partitions, partitions_ahead, retain
 from pulsetrail.log.postgres import PostgresLog
 from pulsetrail.metrics import PipelineMetrics
@@ -97,7 +98,7 @@ async def _keep_partitions(url: str, pool: asyncpg.Pool, settings: Settings, met
             async with pool.acquire() as connection:
                 await carry_forward(connection, days=settings.retention_days)
             retained = await retain(url, days=settings.retention_days, archive=settings.archive_dir)
-        except (PulsetrailError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (PulsetrailError, *BROKEN) as error:
             logger.warning("the partitions are not looked after: %s", error)
         else:
             if retained.dropped:
