@@ -328,7 +328,8 @@ def configure_logs(
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    # Their debug lines are one or more a request, some of them about the request that carries the lines.
-    for name in ("urllib3", "asyncio"):
+    # urllib3 and asyncio have a debug line or more for a request, some of them for the one that carries the lines;
+    # Alembic tells at every start that it looked.
+    for name in ("urllib3", "asyncio", "alembic"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
     return Logs(handlers, stops)

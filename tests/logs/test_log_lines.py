@@ -127,6 +127,14 @@ def test_what_uvicorn_says_has_the_same_form() -> None:
     )
 
 
+def test_what_alembic_tells_at_every_start_is_no_line_and_its_warnings_are() -> None:
+    output = Output()
+    with logging_to(output):
+        logging.getLogger("alembic.runtime.migration").info("Context impl PostgresqlImpl.")
+        logging.getLogger("alembic.runtime.migration").warning("Something is odd.")
+    assert [line["message"] for line in output.lines] == ["Something is odd."]
+
+
 def test_an_exception_is_in_its_line() -> None:
     output = Output()
     with logging_to(output):
