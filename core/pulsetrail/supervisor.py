@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
@@ -124,7 +124,9 @@ class Worker:
             self._process.kill()
         self._process.wait()
         self._close_pipe()
-        self._state.unlink(missing_ok=True)
+        # Whatever else lies there is nobody's state: it may not stop the end of the other workers.
+        with suppress(OSError):
+            self._state.unlink()
 
     def _close_pipe(self) -> None:
         if self._process is not None and self._process.stdin is not None:
