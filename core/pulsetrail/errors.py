@@ -121,14 +121,15 @@ class LogUnavailable(PulsetrailError):
 
 
 class NotOnRecord(PulsetrailError):
-    """Nothing is known of ``subject``."""
+    """Nothing is known of the ``subject`` of that ``kind``."""
 
-    def __init__(self, subject: str) -> None:
-        super().__init__(subject)
+    def __init__(self, kind: str, subject: str) -> None:
+        super().__init__(kind, subject)
+        self.kind = kind
         self.subject = subject
 
     def __str__(self) -> str:
-        return f"There is no {self.subject} on record."
+        return f"There is no {self.kind} {self.subject!r} on record."
 
 
 class EmbeddedPostgresFailed(PulsetrailError):

@@ -14,6 +14,8 @@ import pytest
 from pulsetrail import __version__
 from pulsetrail.cli import app, run
 from pulsetrail.datadir import DataDir
+from pulsetrail.errors import NotOnRecord
+from pulsetrail.events import CATALOGUE
 
 COMMAND = [sys.executable, "-P", "-m", "pulsetrail.cli"]
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
@@ -135,4 +137,27 @@ def test_a_data_directory_that_cannot_be_made_is_one_line(below: str, tmp_path: 
     assert done.returncode == 2
     assert done.stderr.startswith("pulsetrail: PULSETRAIL_DATA_DIR is ")
     assert done.stderr.endswith("; allowed: a directory that can be written.\n")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [("history", b"\xff\xfe"), ("tail", "--client", b"\xff"), (b"\xff",)])
+def test_an_argument_that_is_no_text_costs_one_line(arguments: tuple[str | bytes, ...]) -> None:
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("pulsetrail: The argument '\\udcff")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("subject", ["", "a\nb", "\x1b[31mred", "\udcff"])
+def test_what_is_not_on_record_is_named_in_one_line_that_moves_no_cursor(subject: str) -> None:
+    sentence = str(NotOnRecord("client", subject))
+    assert sentence == f"There is no client {subject!r} on record."
+    assert sentence.isprintable()
+
+
+def test_an_event_type_that_does_not_exist_is_answered_with_those_that_do() -> None:
+    done = call("tail", "--type", "connection.closed", "--type", "nosuch")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'nosuch' is no type of event" in done.stderr
+    assert all(name in done.stderr for name in CATALOGUE)
     assert done.stderr.count("\n") == 1

@@ -138,13 +138,15 @@ def test_it_serves_answers_questions_and_ends_without_a_trace(start: Callable[..
     assert [json.loads(line)["connection_id"] for line in only.splitlines()] == [connection]
     heads = json.loads(instance.ask("log", "head", "--json").stdout)
     assert sum(shard["head_position"] for shard in heads) == len(tail)
+    assert [shard["head_recorded_at"] is None for shard in heads] == [shard["head_position"] == 0 for shard in heads]
+    assert "1970" not in instance.ask("log", "head").stdout
     assert json.loads(instance.ask("log", "verify", "--json").stdout)["findings"] == []
     lag = json.loads(instance.ask("projections", "lag", "--json").stdout)
     assert {"connections", "closes", "clients", "nodes", "counters", "source_gaps"} == {e["projection"] for e in lag}
     unknown = instance.ask("history", "nobody")
     assert (unknown.returncode, unknown.stderr) == (
         1,
-        "pulsetrail: There is no client or connection nobody on record.\n",
+        "pulsetrail: There is no client or connection 'nobody' on record.\n",
     )
 
     second = instance.ask("serve", "--port", "0")

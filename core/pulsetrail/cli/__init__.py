@@ -25,7 +25,7 @@ from pulsetrail.cli.output import say
 from pulsetrail.cli.projection_commands import projections
 from pulsetrail.cli.serving import collector, gateway, projector, serve
 from pulsetrail.cli.workers import worker
-from pulsetrail.errors import PulsetrailError
+from pulsetrail.errors import PulsetrailError, UsageError
 
 INTERRUPTED = 130
 
@@ -71,8 +71,17 @@ def _root(
     pass
 
 
+def _is_text(argument: str) -> bool:
+    """Python passes bytes that it cannot decode on as surrogates, which nothing behind a command can encode."""
+    return not any("\ud800" <= character <= "\udfff" for character in argument)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. A person's mistake costs one line on standard error."""
+    for argument in arguments:
+        if not _is_text(argument):
+            say(f"pulsetrail: The argument {argument!r} is no text in UTF-8.")
+            return UsageError.exit_code
     try:
         result = app(args=list(arguments), prog_name="pulsetrail", standalone_mode=False)
     except TyperException as error:

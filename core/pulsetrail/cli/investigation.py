@@ -12,6 +12,7 @@ from rich.markup import escape
 from pulsetrail.cli.database import find_database
 from pulsetrail.cli.output import Json, cell, console, print_json, print_json_line, print_table
 from pulsetrail.errors import NotOnRecord
+from pulsetrail.events import CATALOGUE
 from pulsetrail.identity import client_ref
 from pulsetrail.queries import History, Row, deployment, following, heads, newest, reading
 from pulsetrail.queries import history as ask_history
@@ -48,7 +49,7 @@ async def _history(subject: str, limit: int) -> History:
     async with reading(find_database(load_settings()), application_name="pulsetrail history") as connection:
         found = await ask_history(connection, subject, limit=limit)
     if found is None:
-        raise NotOnRecord(f"client or connection {subject}")
+        raise NotOnRecord("client or connection", subject)
     return found
 
 
@@ -123,6 +124,9 @@ def tail(
 
         pulsetrail tail --no-follow -n 1000 --json | jq -r .event_type | sort | uniq -c
     """
+    for name in event_type or ():
+        if name not in CATALOGUE:
+            raise typer.BadParameter(f"{name!r} is no type of event; there are {', '.join(sorted(CATALOGUE))}.")
     asyncio.run(_tail(json=json, limit=limit, follow=follow, types=event_type, client=client))
 
 

@@ -37,7 +37,9 @@ def head(json: Json = False) -> None:
 
 async def _heads() -> list[Head]:
     async with reading(find_database(load_settings()), application_name="pulsetrail log head") as connection:
-        return await heads(connection)
+        found = await heads(connection)
+    # The time of a shard that holds nothing yet is the epoch, which nobody recorded anything at.
+    return [head if head.head_position else head._replace(head_recorded_at=None) for head in found]
 
 
 @log.command()
