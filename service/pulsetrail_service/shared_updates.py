@@ -16,6 +16,7 @@ import asyncpg
 
 from pulsetrail.errors import LogUnavailable
 from pulsetrail.identity import new_id
+from pulsetrail.log.connections import BROKEN
 from pulsetrail.statements import load_statements
 from pulsetrail_service.updates import Update
 
@@ -119,5 +120,5 @@ async def _unavailable() -> AsyncIterator[None]:
     """What a database that is away raises, as one error."""
     try:
         yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except BROKEN as error:
         raise LogUnavailable(str(error) or type(error).__name__) from error
