@@ -33,32 +33,35 @@ export type Reason =
 /** What a client may state as the cause of an end or of a reconnect. */
 export type Cause = Reason | "attempt_failed" | "manual" | "network_offline" | "page_reload" | "resume" | "timeout";
 
-/** What a client does after a close. */
-export type Retry = "no" | "yes" | "when_awake" | "from_position" | "new_token" | "once_new_token" | "after_hint";
-
-/** `code: [reason, what the client does]`. Codes that are not here follow the rule of their range. */
-export const CLOSE_CODES: Readonly<Record<number, readonly [Reason, Retry]>> = {
-  1000: ["normal", "no"],
-  1001: ["page_closed", "no"],
-  1002: ["protocol_error", "no"],
-  1003: ["protocol_error", "no"],
-  1007: ["protocol_error", "no"],
-  1009: ["message_too_big", "no"],
-  1011: ["internal_error", "yes"],
-  1012: ["server_shutdown", "after_hint"],
-  1013: ["overloaded", "after_hint"],
-  4100: ["client_heartbeat_timeout", "yes"],
-  4101: ["client_probe_timeout", "yes"],
-  4102: ["client_asleep", "when_awake"],
-  4103: ["client_sequence_gap", "yes"],
-  4200: ["server_heartbeat_timeout", "yes"],
-  4201: ["idle_timeout", "yes"],
-  4202: ["slow_consumer", "from_position"],
-  4203: ["forced_reconnect", "yes"],
-  4204: ["token_expired", "new_token"],
-  4205: ["rate_limited", "after_hint"],
-  4206: ["flap_held", "after_hint"],
-  4500: ["unauthorized", "once_new_token"],
-  4501: ["forbidden", "no"],
-  4502: ["connection_limit", "no"],
+/** Why, by code. Codes that are not here follow the rule of their range: 4000 to 4499 come back, 4500 to 4999 do not. */
+export const REASONS: Readonly<Record<number, Reason>> = {
+  1000: "normal",
+  1001: "page_closed",
+  1002: "protocol_error",
+  1003: "protocol_error",
+  1007: "protocol_error",
+  1009: "message_too_big",
+  1011: "internal_error",
+  1012: "server_shutdown",
+  1013: "overloaded",
+  4100: "client_heartbeat_timeout",
+  4101: "client_probe_timeout",
+  4102: "client_asleep",
+  4103: "client_sequence_gap",
+  4200: "server_heartbeat_timeout",
+  4201: "idle_timeout",
+  4202: "slow_consumer",
+  4203: "forced_reconnect",
+  4204: "token_expired",
+  4205: "rate_limited",
+  4206: "flap_held",
+  4500: "unauthorized",
+  4501: "forbidden",
+  4502: "connection_limit",
 };
+
+/** Codes after which a client does not come back by itself. */
+export const FINAL: readonly number[] = [1000, 1001, 1002, 1003, 1007, 1009, 4501, 4502];
+
+/** Codes after which it comes back with a new token, and stays away after the second in a row. */
+export const NEW_TOKEN: readonly number[] = [4204, 4500];

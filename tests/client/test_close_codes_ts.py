@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pulsetrail.close_codes import BY_CODE, CLIENT_CAUSES
+from pulsetrail.close_codes import BY_CODE, CLIENT_CAUSES, Retry, is_retryable
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = ROOT / "scripts/generate-close-codes"
@@ -23,15 +23,26 @@ def test_the_committed_copy_is_not_stale() -> None:
     assert result.returncode == 0, result.stderr
 
 
-def test_each_code_is_there_with_its_reason_and_what_the_client_does() -> None:
-    rows = re.findall(r'^  (\d+): \["(\w+)", "(\w+)"\],$', TARGET.read_text(), re.MULTILINE)
-    assert {int(code): (reason, retry) for code, reason, retry in rows} == {
-        code: (str(ending.reason), str(ending.retry)) for code, ending in BY_CODE.items()
+def test_each_code_is_there_with_its_reason() -> None:
+    rows = re.findall(r'^  (\d+): "(\w+)",$', TARGET.read_text(), re.MULTILINE)
+    assert {int(code): reason for code, reason in rows} == {
+        code: str(ending.reason) for code, ending in BY_CODE.items()
+    }
+
+
+def test_the_client_comes_back_after_the_same_codes() -> None:
+    final, new_token = (
+        {int(code) for code in re.findall(r"\d+", codes)}
+        for codes in re.findall(r"readonly number\[\] = \[(.*)\]", TARGET.read_text())
+    )
+    assert final == {code for code in BY_CODE if not is_retryable(code)}
+    assert new_token == {
+        code for code, ending in BY_CODE.items() if ending.retry in (Retry.NEW_TOKEN, Retry.ONCE_NEW_TOKEN)
     }
 
 
 def test_each_cause_that_the_collector_knows_is_a_cause_that_the_client_can_name() -> None:
-    words = set(re.findall(r'"(\w+)"', TARGET.read_text().partition("export type Retry")[0]))
+    words = set(re.findall(r'"(\w+)"', TARGET.read_text().partition("/** Why, by code")[0]))
     assert words == set(CLIENT_CAUSES)
 
 

@@ -1,0 +1,436 @@
+import { type ClockEstimate, estimateOf } from "./clock.ts";
+import { browserEnv } from "./env/browser.ts";
+import type { Env, SocketConstructor, SocketLike } from "./env/env.ts";
+import { DEFAULTS, type Figures } from "./options.ts";
+import { type Messages, type OtherMessage, type Polled, parse, SUBPROTOCOL } from "./protocol.ts";
+import { type Snapshot, same, snapshotOf } from "./snapshot.ts";
+import { type Effect, type Event, initialState, type Moment, type State, type TimerName } from "./state.ts";
+import { step } from "./step.ts";
+
+/** Asked for a token before each attempt. */
+export type GetToken = (request: {
+  /** The last token was refused or has expired: do not give a cached one. */
+  readonly force: boolean;
+  /** Aborted when the attempt is given up. */
+  readonly signal: AbortSignal;
+}) => string | Promise<string>;
+
+/** One transition, as the logger gets it. */
+export interface Transition {
+  readonly from: string;
+  readonly to: string;
+  readonly attempt: number;
+  readonly connection: string | undefined;
+  readonly [detail: string]: unknown;
+}
+
+export interface ClientOptions extends Partial<Figures> {
+  /** A bearer token. Without it the client connects without credentials. */
+  readonly getToken?: GetToken;
+  /**
+   * How the token travels: `ticket` changes it for a ticket at `POST /v1/tickets` first, `jwt` sends it as a
+   * subprotocol.
+   */
+  readonly auth?: "ticket" | "jwt";
+  /** Where `/updates` and `/tickets` are; by default `/v1` beside the socket's `/ws/updates`. */
+  readonly apiUrl?: string;
+  /** Name and release of your application; they are on record with each connection. */
+  readonly app?: string;
+  readonly release?: string;
+  /** The WebSocket to use, such as that of `ws` in older versions of Node. */
+  readonly WebSocket?: SocketConstructor;
+  /** Gets each transition. Default: `console.info` in development, nothing in production. `null` silences it. */
+  readonly logger?: ((transition: Transition) => void) | null;
+  /** The world; for tests. */
+  readonly env?: Env;
+}
+
+/** Sees a step: the state before it, what happened, the state after it, and when. */
+export type Observer = (before: State, event: Event, after: State, now: Moment) => void;
+
+type Handler<Message> = (message: Message) => void;
+
+/** A connection that looks after itself. Made by `createClient`; does nothing before `connect`. */
+export interface Client {
+  /** Connect and stay connected. Does nothing while it is already at it. */
+  connect(): void;
+  /** Close with 1000 and stay away until `connect`. */
+  close(): void;
+  /** Cut a wait short, or start anew after `failed`; at most once a second. False if there was nothing to do. */
+  retryNow(): boolean;
+  /** Send a message. False if there is no connection: nothing is queued. */
+  send(message: OtherMessage): boolean;
+  /** Get a new token and hand it to the server over the open socket. Done before it expires, if it is a JWT. */
+  renewToken(): Promise<void>;
+  /** Called for each message of a type; `update` for the updates. Returns how to stop that. */
+  on<Type extends keyof Messages>(type: Type, handler: Handler<Messages[Type]>): () => void;
+  on(type: string, handler: Handler<OtherMessage>): () => void;
+  /**
+   * Called when updates were missed for good: load your data anew. It counts as stale until the promises of all
+   * handlers are fulfilled.
+   */
+  onGap(handler: () => void | Promise<void>): () => void;
+  /** Called with each step of the state machine; telemetry derives the client's account from these. */
+  observe(observer: Observer): () => void;
+  /** Tell of the page what only the page knows. */
+  tell(event: Extract<Event, { type: "banner" }>): void;
+  /** Called after each change, however small; compare snapshots. */
+  subscribe(listener: () => void): () => void;
+  /** What a page shows; the same object as long as nothing in it changed. */
+  getSnapshot(): Snapshot;
+  /** The address of one of the service's routes under `/v1`. */
+  api(path: string): string;
+  /** Milliseconds that an answer asks to wait. */
+  retryAfter(response: Response): number | undefined;
+  /** The place in the stream of updates, which moves with each of them. */
+  readonly stream: State["stream"];
+  readonly clock: ClockEstimate;
+  readonly clientId: string;
+  readonly pageId: string;
+  readonly figures: Figures;
+  readonly options: ClientOptions;
+  readonly env: Env;
+}
+
+const CLIENT_KEY = "pulsetrail.client";
+
+/** Milliseconds for which a JWT is still good; `undefined` for what is none, or never expires. */
+export function expiresInMs(token: string, serverNow: number): number | undefined {
+  try {
+    const claims = JSON.parse(atob((token.split(".")[1] as string).replace(/-/g, "+").replace(/_/g, "/")));
+    return claims.exp > 0 ? claims.exp * 1000 - serverNow : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function withQuery(url: string, query: Readonly<Record<string, unknown>>): string {
+  const address = new URL(url);
+  for (const [key, value] of Object.entries(query)) {
+    if (value !== undefined) address.searchParams.set(key, String(value));
+  }
+  return address.href;
+}
+
+async function json<T>(response: Response): Promise<T> {
+  if (!response.ok) throw new Error(response.statusText);
+  return response.json() as Promise<T>;
+}
+
+function ignore(): void {}
+
+/**
+ * A client for `/ws/updates` at `url`, which may be relative to the page. Nothing happens, and no global is touched,
+ * before `connect`.
+ */
+export function createClient(url: string, options: ClientOptions = {}): Client {
+  const env = options.env ?? browserEnv(options.WebSocket);
+  const figures: Figures = { ...DEFAULTS, ...options };
+  const { getToken, auth = "ticket" } = options;
+  const listeners = new Set<() => void>();
+  const observers = new Set<Observer>();
+  const gapHandlers = new Set<() => void | Promise<void>>();
+  const handlers = new Map<string, Set<Handler<never>>>();
+  const timers = new Map<TimerName, unknown>();
+  const queue: Event[] = [];
+  let state = initialState(figures, { needsToken: getToken !== undefined });
+  let snapshot = snapshotOf(state);
+  let socket: SocketLike | undefined;
+  let protocols: string[] = [];
+  let abort: AbortController | undefined;
+  let unlisten: (() => void) | undefined;
+  let working = false;
+  let clientId: string | undefined;
+  let pageId: string | undefined;
+
+  const log = options.logger === undefined ? defaultLogger : options.logger;
+
+  function defaultLogger(transition: Transition): void {
+    // biome-ignore lint/suspicious/noConsole: developers asked for a line a transition, in development only
+    if (env.development) console.info("pulsetrail", transition);
+  }
+
+  function dispatch(event: Event): void {
+    queue.push(event);
+    if (working) return;
+    working = true;
+    for (let next = queue.shift(); next; next = queue.shift()) {
+      const before = state;
+      const happened = next;
+      const now = { ...env.now(), random: env.random() };
+      const result = step(state, happened, now);
+      state = result.state;
+      for (const effect of result.effects) perform(effect);
+      if (before === state) continue;
+      logTransition(before, happened);
+      for (const observer of [...observers]) shielded(() => observer(before, happened, result.state, now));
+    }
+    working = false;
+    const latest = snapshotOf(state);
+    if (!same(snapshot, latest)) snapshot = latest;
+    for (const listener of [...listeners]) shielded(listener);
+  }
+
+  /** A handler's mistake must not keep the client from its work; it is reported as any uncaught one. */
+  function shielded(callback: () => void): void {
+    try {
+      callback();
+    } catch (error) {
+      env.setTimer(() => {
+        throw error;
+      }, 0);
+    }
+  }
+
+  function logTransition(before: State, event: Event): void {
+    const { from, to } = { from: describe(before), to: describe(state) };
+    if (from === to || !log) return;
+    const { attempt, connectionId, end } = state;
+    log({ from, to, event: event.type, attempt, connection: connectionId, code: end?.code, cause: end?.cause });
+  }
+
+  function perform(effect: Effect): void {
+    switch (effect.type) {
+      case "authenticate":
+        (effect.renew ? renewToken() : authenticate(effect.force)).catch(ignore);
+        break;
+      case "open":
+        open(effect.query);
+        break;
+      case "drop":
+        drop(effect.code);
+        break;
+      case "send":
+        transmit(effect.message);
+        break;
+      case "timer": {
+        const { name, ms } = effect;
+        const due = env.now().mono + ms;
+        env.clearTimer(timers.get(name));
+        timers.set(
+          name,
+          env.setTimer(() => dispatch({ type: "timer", name, due }), ms),
+        );
+        break;
+      }
+      case "cancel":
+        env.clearTimer(timers.get(effect.name));
+        break;
+      case "deliver":
+        deliver(effect.message);
+        break;
+      case "gap":
+        // If a handler fails the data stays stale; its mistake is reported as any unhandled one.
+        Promise.all([...gapHandlers].map(async (handler) => handler())).then(() =>
+          dispatch({ type: "reloaded", gap: effect.gap }),
+        );
+        break;
+      case "poll":
+        poll();
+    }
+  }
+
+  // --- socket ---
+
+  function open(query: Readonly<Record<string, unknown>>): void {
+    const { generation } = state;
+    const { app, release } = options;
+    try {
+      const address = withQuery(env.resolve(url).replace(/^http/, "ws"), {
+        client: identify(),
+        page: pageId,
+        app,
+        release,
+        ...query,
+      });
+      const opened = env.openSocket(address, [SUBPROTOCOL, ...protocols]);
+      socket = opened;
+      opened.onopen = () => dispatch({ type: "opened", generation });
+      opened.onmessage = ({ data }: { data: unknown }) => {
+        const message = parse(data);
+        if (message) dispatch({ type: "message", generation, message });
+      };
+      opened.onerror = ignore;
+      opened.onclose = (event: { code: number; reason: string; wasClean: boolean }) =>
+        dispatch({ type: "closed", generation, code: event.code, reason: event.reason, clean: event.wasClean });
+    } catch (error) {
+      // An address or a protocol that the constructor does not take: an attempt that failed, like others.
+      dispatch({ type: "closed", generation, code: 1006, reason: String(error), clean: false });
+    }
+  }
+
+  function drop(code: number): void {
+    abort?.abort();
+    abort = undefined;
+    const dropped = socket;
+    socket = undefined;
+    if (!dropped) return;
+    // The handler of errors stays: `ws` throws an error event that nobody listens to.
+    dropped.onopen = dropped.onmessage = dropped.onclose = null;
+    try {
+      if (code) dropped.close(code);
+    } catch {}
+  }
+
+  function transmit(message: OtherMessage): boolean {
+    if (socket?.readyState !== 1) return false;
+    try {
+      socket.send(JSON.stringify(message));
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  function deliver(message: OtherMessage): void {
+    for (const handler of [...(handlers.get(message.type) ?? [])]) shielded(() => handler(message as never));
+  }
+
+  // --- identity ---
+
+  /** The id of this installation, kept where storage is allowed; that of the page is new each time. */
+  function identify(): string {
+    pageId ??= env.id();
+    if (!clientId) {
+      try {
+        clientId = env.storage?.getItem(CLIENT_KEY) || undefined;
+      } catch {}
+      clientId ??= env.id();
+      try {
+        env.storage?.setItem(CLIENT_KEY, clientId);
+      } catch {}
+    }
+    return clientId;
+  }
+
+  // --- token ---
+
+  async function token(force: boolean, { signal } = new AbortController()): Promise<string | undefined> {
+    return getToken?.({ force, signal });
+  }
+
+  function api(path: string): string {
+    const { apiUrl } = options;
+    const base = apiUrl ?? url.replace(/\?.*/, "").replace(/\/ws\/updates$/, "/v1");
+    return env.resolve(base + path).replace(/^ws/, "http");
+  }
+
+  async function authenticate(force: boolean): Promise<void> {
+    const { generation } = state;
+    abort = new AbortController();
+    let refused = false;
+    try {
+      const bearer = await token(force, abort);
+      let offered = `bearer.${bearer}`;
+      if (auth === "ticket") {
+        const response = await request("/tickets", bearer, { method: "POST", signal: abort.signal });
+        refused = response.status === 401;
+        offered = `ticket.${(await json<{ ticket: string }>(response)).ticket}`;
+      }
+      if (generation === state.generation) protocols = [offered];
+      dispatch({ type: "authenticated", generation, expiresInMs: remaining(bearer) });
+    } catch {
+      dispatch({ type: "unauthenticated", generation, refused });
+    }
+  }
+
+  function request(path: string, bearer: string | undefined, init: RequestInit): Promise<Response> {
+    const headers = bearer ? { Authorization: `Bearer ${bearer}` } : {};
+    return env.fetch(api(path), { credentials: "omit", cache: "no-store", headers, ...init });
+  }
+
+  /** Seconds, or a date (RFC 9110, section 10.2.3). */
+  function retryAfter(response: Response): number | undefined {
+    const value = response.headers.get("Retry-After");
+    const seconds = Number(value);
+    if (!value) return undefined;
+    return Math.max(0, Number.isNaN(seconds) ? Date.parse(value) - env.now().wall : seconds * 1000) || undefined;
+  }
+
+  function remaining(bearer: string | undefined): number | undefined {
+    return expiresInMs(bearer ?? "", env.now().wall + estimateOf(state.samples).offsetMs);
+  }
+
+  async function renewToken(): Promise<void> {
+    const { generation } = state;
+    const renewed = await token(true);
+    if (generation !== state.generation || !renewed) return;
+    if (transmit({ type: "token", token: renewed })) {
+      dispatch({ type: "renewed", generation, expiresInMs: remaining(renewed) });
+    }
+  }
+
+  // --- polling ---
+
+  async function poll(): Promise<void> {
+    const { pollingSince: since, stream } = state;
+    let event: Event = { type: "poll_failed" };
+    try {
+      const query = stream ? `?since=${stream.position}&since_epoch=${stream.epoch}` : "";
+      const response = await request(`/updates${query}`, await token(false), {});
+      event = { type: "poll_failed", retryAfterMs: retryAfter(response) };
+      event = { type: "polled", polled: await json<Polled>(response) };
+    } catch {}
+    // An answer that comes after the socket did, or to an older round of polling, is of no use.
+    if (since === state.pollingSince) dispatch(event);
+  }
+
+  // --- the outside ---
+
+  function add<T>(set: Set<T>, item: T): () => void {
+    set.add(item);
+    return () => void set.delete(item);
+  }
+
+  return {
+    connect() {
+      unlisten ??= env.listen(dispatch);
+      state = { ...state, network: env.network(), visibility: env.visibility() };
+      dispatch({ type: "connect" });
+    },
+    close() {
+      unlisten?.();
+      unlisten = undefined;
+      dispatch({ type: "close" });
+    },
+    retryNow() {
+      const before = state.generation;
+      dispatch({ type: "retry_now" });
+      return state.generation !== before;
+    },
+    send: transmit,
+    renewToken,
+    on(type: string, handler: Handler<never>) {
+      const ofType = handlers.get(type) ?? new Set();
+      handlers.set(type, ofType);
+      return add(ofType, handler);
+    },
+    onGap: (handler) => add(gapHandlers, handler),
+    observe: (observer) => add(observers, observer),
+    tell: dispatch,
+    subscribe: (listener) => add(listeners, listener),
+    getSnapshot: () => snapshot,
+    api,
+    retryAfter,
+    get stream() {
+      return state.stream;
+    },
+    get clock() {
+      return estimateOf(state.samples);
+    },
+    get clientId() {
+      return identify();
+    },
+    get pageId() {
+      identify();
+      return pageId as string;
+    },
+    figures,
+    options,
+    env,
+  };
+}
+
+function describe({ at }: State): string {
+  return at.status === "connecting" ? `connecting.${at.phase}` : at.status;
+}
