@@ -32,7 +32,8 @@ for (const { name, entry, budget, external } of BUDGETS) {
     plugins: name === "core" ? [] : [coreIsThere],
   });
   const size = gzipSync(outputFiles[0].contents, { level: 9 }).length;
-  const _verdict = size <= budget ? "ok" : "OVER";
+  const verdict = size <= budget ? "ok" : "OVER";
+  console.log(`${name.padEnd(10)} ${String(size).padStart(5)} of ${budget} bytes min+gzip  ${verdict}`);
   over ||= size > budget;
 }
 process.exitCode = over ? 1 : 0;

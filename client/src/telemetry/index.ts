@@ -35,9 +35,16 @@ const QUEUE_BYTES = 256 * KIB;
 const TRIES = 3;
 const TRY_AGAIN_MS = 1_000;
 const NEXT_ROUND_MS = 60_000;
+const LONGEST_ROUND_MS = 600_000;
 /** The browser's budget for requests that outlive a page is 64 KiB, for all of the page. */
 const FINAL_BYTES = 60_000;
 const SESSION_KEY = "pulsetrail.session";
+
+interface Batch {
+  readonly head: object;
+  /** The inside of a JSON array. */
+  readonly events: string;
+}
 
 type Outcome = "taken" | "refused" | "later";
 
@@ -56,6 +63,8 @@ export function startTelemetry(client: Client, options: TelemetryOptions = {}): 
   let finalBytes = 0;
   let sending = false;
   let notBefore = 0;
+  let rounds = 0;
+  let restUntil = 0;
   let timer: unknown;
   let session: string | undefined;
 
@@ -101,7 +110,10 @@ export function startTelemetry(client: Client, options: TelemetryOptions = {}): 
     account(before, event, after, now);
     const { type } = event;
     if (type === "hidden" || type === "freeze" || type === "pagehide" || type === "close") leave();
-    else if (before.at.status === "connecting" && after.at.status === "live") flush();
+    else if (before.at.status === "connecting" && after.at.status === "live") {
+      restUntil = 0;
+      flush();
+    }
     else {
       const waiting = unsent();
       const bytes = waiting.reduce((sum, entry) => sum + entry.bytes, 0);
@@ -124,20 +136,21 @@ export function startTelemetry(client: Client, options: TelemetryOptions = {}): 
 
   // --- batches ---
 
-  function bodyOf(from: Origin, entries: ReadonlyArray<{ readonly json: string }>, lost: Dropped): string {
+  /** A batch but for the moment of sending: what a retry does not change. */
+  function batchOf(from: Origin, entries: ReadonlyArray<{ readonly json: string }>, lost: Dropped = {}): Batch {
+    const head = { schema: 1, batch_id: env.id(), batch_seq: batchSeq++, ...from, sdk: SDK, dropped: lost };
+    return { head, events: entries.map(({ json }) => json).join() };
+  }
+
+  function bodyOf({ head, events }: Batch): string {
     const { wall, mono } = env.now();
-    const head = JSON.stringify({
-      schema: 1,
-      batch_id: env.id(),
-      batch_seq: batchSeq++,
-      ...from,
-      sdk: SDK,
+    const text = JSON.stringify({
+      ...head,
       sent_wall: wall,
       sent_mono: Math.max(0, mono),
       ctx: { visibility: env.visibility(), network: env.network(), effective_type: env.effectiveType() },
-      dropped: lost,
     });
-    return `${head.slice(0, -1)},"events":[${entries.map(({ json }) => json).join()}]}`;
+    return `${text.slice(0, -1)},"events":[${events}]}`;
   }
 
   /** What was dropped is told in an event of its own, once, with the next batch. */
@@ -157,18 +170,14 @@ export function startTelemetry(client: Client, options: TelemetryOptions = {}): 
   }
 
   /** Three tries; what each of them sends differs in the time of sending alone. */
-  async function deliver(
-    from: Origin,
-    entries: ReadonlyArray<{ readonly json: string }>,
-    lost: Dropped,
-  ): Promise<Outcome> {
+  async function deliver(batch: Batch): Promise<Outcome> {
     for (let tries = 1; ; tries++) {
       let wait = TRY_AGAIN_MS * 2 ** tries * (0.5 + env.random());
       try {
         const response = await env.fetch(url, {
           method: "POST",
           headers: { "Content-Type": "application/json", ...(key && { "X-Pulsetrail-Key": key }) },
-          body: bodyOf(from, entries, lost),
+          body: bodyOf(batch),
           credentials: "omit",
         });
         if (response.ok) return "taken";
@@ -183,9 +192,9 @@ export function startTelemetry(client: Client, options: TelemetryOptions = {}): 
   }
 
   async function flush(): Promise<void> {
-    const { mono } = env.now();
     if (sending) return;
-    if (mono < notBefore) return wake(notBefore - mono);
+    const wait = Math.max(notBefore, restUntil) - env.now().mono;
+    if (wait > 0) return wake(wait);
     sending = true;
     env.clearTimer(timer);
     timer = undefined;
@@ -194,7 +203,7 @@ export function startTelemetry(client: Client, options: TelemetryOptions = {}): 
     while (outcome !== "later" && unsent().length) {
       const lost = reportDrops();
       const batch = firstOf(unsent(), BATCH_EVENTS, BATCH_BYTES);
-      outcome = await fly(batch, deliver(origin(), batch, lost));
+      outcome = await fly(batch, deliver(batchOf(origin(), batch, lost)));
     }
     while (outcome !== "later") {
       const stored = claim(env.storage, client.pageId, env.now().wall);
@@ -202,7 +211,7 @@ export function startTelemetry(client: Client, options: TelemetryOptions = {}): 
       let sent = 0;
       while (sent < stored.events.length && outcome !== "later") {
         const batch = stored.events.slice(sent, sent + BATCH_EVENTS).map(([, json]) => ({ json }));
-        outcome = await deliver(stored.origin, batch, stored.dropped);
+        outcome = await deliver(batchOf(stored.origin, batch, stored.dropped));
         if (outcome !== "later") sent += batch.length;
       }
       settle(env.storage, stored, sent);
@@ -210,8 +219,10 @@ export function startTelemetry(client: Client, options: TelemetryOptions = {}): 
     sending = false;
     if (outcome === "later") {
       putAside();
-      wake(Math.max(NEXT_ROUND_MS, notBefore - env.now().mono));
-    }
+      const rest = Math.min(NEXT_ROUND_MS * 2 ** rounds++, LONGEST_ROUND_MS);
+      restUntil = env.now().mono + rest;
+      wake(rest);
+    } else rounds = 0;
   }
 
   /** Keep the entries of a batch out of others until its fate is known. */
@@ -249,7 +260,7 @@ export function startTelemetry(client: Client, options: TelemetryOptions = {}): 
     reclaim();
     putAside();
     const batch = firstOf(unsent(), QUEUE_EVENTS, FINAL_BYTES - finalBytes - 2 * KIB);
-    const body = bodyOf(origin(), batch, {});
+    const body = bodyOf(batchOf(origin(), batch));
     const bytes = bytesOf(body);
     if (!batch.length || finalBytes + bytes > FINAL_BYTES || env.now().mono < notBefore) return;
     finalBytes += bytes;
