@@ -374,14 +374,17 @@ describe("sending", () => {
       env.advance(60_000);
       await env.settle();
     }
-    expect(env.requests.length).toBeLessThan(40);
-    const before = env.requests.length;
+    expect(made.batches().length).toBeLessThan(40);
+    const before = made.batches().length;
     env.answer = ACCEPTED;
     for (let minute = 0; minute < 20; minute++) {
       env.advance(60_000);
       await env.settle();
     }
-    const taken = env.requests.slice(before).flatMap(({ init }) => (JSON.parse(init?.body as string) as Batch).events);
+    const taken = made
+      .batches()
+      .slice(before)
+      .flatMap(({ events }) => events);
     expect(taken.map(({ seq }) => seq)).toEqual([...taken.keys()]);
     expect(made.telemetry.pending).toBe(0);
   });

@@ -113,8 +113,7 @@ export function startTelemetry(client: Client, options: TelemetryOptions = {}): 
     else if (before.at.status === "connecting" && after.at.status === "live") {
       restUntil = 0;
       flush();
-    }
-    else {
+    } else {
       const waiting = unsent();
       const bytes = waiting.reduce((sum, entry) => sum + entry.bytes, 0);
       if (waiting.length >= BATCH_EVENTS || bytes >= BATCH_BYTES) flush();
