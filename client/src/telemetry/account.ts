@@ -7,7 +7,7 @@ import type { EventFields, EventType } from "./events.ts";
 export type Put = <T extends EventType>(type: T, fields: EventFields[T], state: State) => void;
 
 /** Milliseconds of heartbeats that one summary covers. */
-const WINDOW_MS = 300_000;
+const SUMMARY_MS = 300_000;
 
 const isOpen = ({ at }: State) => at.status === "live" || at.status === "verifying";
 
@@ -18,12 +18,12 @@ const isOpen = ({ at }: State) => at.status === "live" || at.status === "verifyi
 export function accountant(put: Put): (before: State, event: Event, after: State, now: Moment) => void {
   let hiddenWall: number | undefined;
   let asleepWall: number | undefined;
-  let window: { since: number; count: number; missed: number; min: number; max: number; sum: number } | undefined;
+  let beats: { since: number; count: number; missed: number; min: number; max: number; sum: number } | undefined;
 
   function summarise(state: State, mono: number): void {
-    if (!window) return;
-    const { since, count, missed, min, max, sum } = window;
-    window = undefined;
+    if (!beats) return;
+    const { since, count, missed, min, max, sum } = beats;
+    beats = undefined;
     put(
       "heartbeat.summarised",
       { window_ms: mono - since, count, missed, min_ms: count ? min : 0, max_ms: max, sum_ms: sum },
@@ -32,13 +32,13 @@ export function accountant(put: Put): (before: State, event: Event, after: State
   }
 
   function heartbeat(mono: number, rtt?: number): void {
-    window ??= { since: mono, count: 0, missed: 0, min: Number.POSITIVE_INFINITY, max: 0, sum: 0 };
-    if (rtt === undefined) window.missed++;
+    beats ??= { since: mono, count: 0, missed: 0, min: Number.POSITIVE_INFINITY, max: 0, sum: 0 };
+    if (rtt === undefined) beats.missed++;
     else {
-      window.count++;
-      window.min = Math.min(window.min, rtt);
-      window.max = Math.max(window.max, rtt);
-      window.sum += rtt;
+      beats.count++;
+      beats.min = Math.min(beats.min, rtt);
+      beats.max = Math.max(beats.max, rtt);
+      beats.sum += rtt;
     }
   }
 
@@ -95,7 +95,7 @@ export function accountant(put: Put): (before: State, event: Event, after: State
     }
     if (before.ping && !after.ping && isOpen(after)) {
       heartbeat(mono, mono - before.ping.mono);
-      if (window && mono - window.since >= WINDOW_MS) summarise(before, mono);
+      if (beats && mono - beats.since >= SUMMARY_MS) summarise(before, mono);
     }
 
     // A connection or an attempt ended.
