@@ -11,12 +11,13 @@ TESTED := $(sort $(dir $(wildcard tests/*/*.py)))
 EMPTY :=
 ALL_TESTS := $(subst $(EMPTY) $(EMPTY),:,$(TESTED))
 
-.PHONY: help run demo test lint format lock setup setup-tests clean
+.PHONY: help run demo test test-client lint format lock setup setup-tests clean
 
 help:
 	@echo "make run             set up and serve (ARGS=\"--port 9000 --workers 2\")"
 	@echo "make demo            the same, with simulated clients"
 	@echo "make test            everything that CI runs (ARGS=\"-k journal\" goes to pytest)"
+	@echo "make test-client     the checks of the browser client, its size included"
 	@echo "make lint            the checks without the tests"
 	@echo "make format          format the code"
 	@echo "make lock            bring the lock files up to date with pyproject.toml"
@@ -31,6 +32,9 @@ demo: setup
 test: lint
 	@scripts/test-tools
 	$(BIN)/python -m pytest $(ARGS)
+
+test-client: setup-tests
+	@scripts/test-client
 
 lint: setup-tests
 	$(BIN)/ruff check --no-cache .
