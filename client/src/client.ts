@@ -67,7 +67,7 @@ export interface Client {
   on(type: string, handler: Handler<OtherMessage>): () => void;
   /**
    * Called when updates were missed for good: load your data anew. It counts as stale until the promises of all
-   * handlers are fulfilled.
+   * handlers are fulfilled; when one is rejected they are called again after the next connect.
    */
   onGap(handler: () => void | Promise<void>): () => void;
   /** Called with each step of the state machine; telemetry derives the client's account from these. */
@@ -154,21 +154,25 @@ export function createClient(url: string, options: ClientOptions = {}): Client {
     queue.push(event);
     if (working) return;
     working = true;
-    for (let next = queue.shift(); next; next = queue.shift()) {
-      const before = state;
-      const happened = next;
-      const now = { ...env.now(), random: env.random() };
-      const result = step(state, happened, now);
-      state = result.state;
-      for (const effect of result.effects) perform(effect);
-      if (before === state) continue;
-      logTransition(before, happened);
-      for (const observer of [...observers]) shielded(() => observer(before, happened, result.state, now));
+    try {
+      for (let next = queue.shift(); next; next = queue.shift()) take(next);
+    } finally {
+      working = false;
     }
-    working = false;
     const latest = snapshotOf(state);
     if (!same(snapshot, latest)) snapshot = latest;
     for (const listener of [...listeners]) shielded(listener);
+  }
+
+  function take(event: Event): void {
+    const before = state;
+    const now = { ...env.now(), random: env.random() };
+    const { state: after, effects } = step(before, event, now);
+    state = after;
+    for (const effect of effects) perform(effect);
+    if (before === after) return;
+    shielded(() => logTransition(before, event));
+    for (const observer of [...observers]) shielded(() => observer(before, event, after, now));
   }
 
   /** A handler's mistake must not keep the client from its work; it is reported as any uncaught one. */
@@ -183,7 +187,8 @@ export function createClient(url: string, options: ClientOptions = {}): Client {
   }
 
   function logTransition(before: State, event: Event): void {
-    const { from, to } = { from: describe(before), to: describe(state) };
+    const from = describe(before);
+    const to = describe(state);
     if (from === to || !log) return;
     const { attempt, connectionId, end } = state;
     log({ from, to, event: event.type, attempt, connection: connectionId, code: end?.code, cause: end?.cause });
@@ -220,9 +225,9 @@ export function createClient(url: string, options: ClientOptions = {}): Client {
         deliver(effect.message);
         break;
       case "gap":
-        // If a handler fails the data stays stale; its mistake is reported as any unhandled one.
-        Promise.all([...gapHandlers].map(async (handler) => handler())).then(() =>
-          dispatch({ type: "reloaded", gap: effect.gap }),
+        Promise.all([...gapHandlers].map(async (handler) => handler())).then(
+          () => dispatch({ type: "reloaded", gap: effect.gap }),
+          ignore,
         );
         break;
       case "poll":
@@ -364,15 +369,18 @@ export function createClient(url: string, options: ClientOptions = {}): Client {
 
   async function poll(): Promise<void> {
     const { pollingSince: since, stream } = state;
-    let event: Event = { type: "poll_failed" };
+    let retryAfterMs: number | undefined;
+    // An answer that comes after the socket did, or to an older round of polling, is of no use.
+    const wanted = () => since === state.pollingSince;
     try {
       const query = stream ? `?since=${stream.position}&since_epoch=${stream.epoch}` : "";
       const response = await request(`/updates${query}`, await token(false), {});
-      event = { type: "poll_failed", retryAfterMs: retryAfter(response) };
-      event = { type: "polled", polled: await json<Polled>(response) };
+      retryAfterMs = retryAfter(response);
+      const polled = await json<Polled>(response);
+      if (!Array.isArray(polled.updates) || !(polled.stream_position >= 0)) throw new TypeError("not an answer of the service");
+      if (wanted()) return dispatch({ type: "polled", polled });
     } catch {}
-    // An answer that comes after the socket did, or to an older round of polling, is of no use.
-    if (since === state.pollingSince) dispatch(event);
+    if (wanted()) dispatch({ type: "poll_failed", retryAfterMs });
   }
 
   // --- the outside ---

@@ -192,8 +192,10 @@ function welcomed(t: Turn, message: OtherMessage): void {
   stopPolling(t);
   armWatchdog(t);
   effects.push({ type: "deliver", message });
-  const epoch = String(message.stream_epoch);
-  follow(t, epoch, number(message.stream_position, 0), message.resumed === true && stream?.epoch === epoch);
+  const { stream_epoch: epoch } = message;
+  // A server without a stream of positions is served too: there is nothing to resume then.
+  if (typeof epoch !== "string") refresh(t);
+  else follow(t, epoch, number(message.stream_position, 0), message.resumed === true && stream?.epoch === epoch);
 }
 
 /** Go on from a place in the stream; where it does not continue the application has to fill the gap by itself. */
@@ -201,13 +203,12 @@ function follow(t: Turn, epoch: string, head: number, resumed: boolean): void {
   const { s, effects } = t;
   if (resumed && s.stream) s.replayHead = Math.max(head, s.stream.position);
   else {
-    if (s.stream) {
-      s.gap = ++s.probes;
-      effects.push({ type: "gap", gap: s.gap });
-    }
+    if (s.stream) s.gap = ++s.probes;
     s.stream = { epoch, position: head };
     s.replayHead = head;
   }
+  // One that could not be filled is reported again.
+  if (s.gap) effects.push({ type: "gap", gap: s.gap });
   refresh(t);
 }
 
@@ -256,10 +257,10 @@ function heartbeat(t: Turn, message: OtherMessage): void {
 }
 
 function update(t: Turn, message: Update): void {
-  const { s } = t;
+  const { s, effects } = t;
   const position = number(message.stream_position, 0);
-  if (!s.stream) return;
-  if (!advance(t, message) && position > Math.min(s.stream.position, s.replayHead)) ended(t, 4103, 4103);
+  if (!s.stream) effects.push({ type: "deliver", message: message as unknown as OtherMessage });
+  else if (!advance(t, message) && position > Math.min(s.stream.position, s.replayHead)) ended(t, 4103, 4103);
 }
 
 /** Deliver an update if it is the next one. */

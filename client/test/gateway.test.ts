@@ -17,7 +17,7 @@ import { startTelemetry } from "../src/telemetry/index.ts";
 
 const python = fileURLToPath(new URL("../../.venv/bin/python", import.meta.url));
 const KEY = "a secret of the tests that is long enough for HS256";
-const given = process.env["PULSETRAIL_URL"];
+const given = process.env.PULSETRAIL_URL;
 
 let service: ChildProcess | undefined;
 let folder: string | undefined;
@@ -30,8 +30,8 @@ beforeAll(async () => {
   service = spawn(python, ["-m", "pulsetrail.cli", "serve", "--port", "0", "--data-dir", join(folder, "data")], {
     cwd: folder,
     env: {
-      PATH: process.env["PATH"],
-      HOME: process.env["HOME"],
+      PATH: process.env.PATH,
+      HOME: process.env.HOME,
       PULSETRAIL_AUTH_MODE: "ticket",
       PULSETRAIL_JWT_KEY: KEY,
       PULSETRAIL_HEARTBEAT_INTERVAL: "0.5",

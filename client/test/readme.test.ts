@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it, vi } from "vitest";
 import packageJson from "../package.json" with { type: "json" };
 import { DEFAULTS, figuresFrom } from "../src/index.ts";
 import { SDK } from "../src/telemetry/index.ts";
@@ -60,6 +60,24 @@ describe("figuresFrom", () => {
 describe("the package", () => {
   it("calls itself by its version in telemetry", () => {
     expect(SDK).toBe(`pulsetrail/${packageJson.version}`);
+  });
+
+  it("does nothing when it is imported: no timer, no listener, no random value", async () => {
+    const spies = [
+      vi.spyOn(globalThis, "setTimeout"),
+      vi.spyOn(globalThis, "setInterval"),
+      vi.spyOn(EventTarget.prototype, "addEventListener"),
+      vi.spyOn(crypto, "getRandomValues"),
+      vi.spyOn(Math, "random"),
+    ];
+    vi.resetModules();
+    const before = spies.map((spy) => spy.mock.calls.length);
+    await import("../src/index.ts");
+    await import("../src/react/index.ts");
+    await import("../src/telemetry/index.ts");
+    await import("../src/testing/index.ts");
+    const used = spies.map((spy, index) => spy.mock.calls.slice(before[index]));
+    expect(used.flat()).toEqual([]);
   });
 
   it("touches window and document in one file only, and has no dependency", () => {

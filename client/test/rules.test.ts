@@ -506,6 +506,22 @@ describe("rule 8, resume", () => {
     expect(made.snapshot().stale).toBe(false);
   });
 
+  it("what could not be loaded anew is asked for again after the next connect", async () => {
+    const made = live();
+    const reload = vi.fn().mockRejectedValueOnce(new Error("offline")).mockResolvedValue(undefined);
+    made.client.onGap(reload);
+    dropAndRetry(made);
+    made.server.epoch = "epoch-2";
+    made.server.accept();
+    await made.env.settle();
+    expect(made.snapshot().stale).toBe(true);
+    dropAndRetry(made);
+    made.server.accept();
+    await made.env.settle();
+    expect(reload).toHaveBeenCalledTimes(2);
+    expect(made.snapshot().stale).toBe(false);
+  });
+
   it("a hole in the stream is not passed over: reconnect from the last good position with 4103", () => {
     const made = live();
     const { env, server } = made;
@@ -562,6 +578,28 @@ describe("rule 9, polling", () => {
     env.advance(30_000);
     expect(env.requests).toHaveLength(length);
     expect(seen).toEqual(["a", "b", "c"]);
+  });
+
+  it("an answer that makes no sense does not stop the polling", async () => {
+    const made = live({ pollAfter: 1 });
+    const answers = [
+      null,
+      {},
+      { updates: "none" },
+      { resumed: true, stream_epoch: "epoch-1", updates: [null] },
+      "nonsense",
+    ];
+    made.env.answer = () => Response.json(answers.shift() ?? null);
+    made.env.socket.end();
+    made.env.advance(2_000);
+    made.env.socket.end();
+    for (let poll = 0; poll < 5; poll++) {
+      await made.env.settle();
+      made.env.advance(15_000);
+    }
+    await made.env.settle();
+    expect(made.env.requests).toHaveLength(6);
+    expect(made.client.stream).toEqual({ epoch: "epoch-1", position: 0 });
   });
 
   it("polls are spread by a fifth, so that a fleet without sockets does not poll in step", async () => {
@@ -688,6 +726,27 @@ describe("the client", () => {
     expect(good).toHaveBeenCalledTimes(2);
     expect(status()).toBe("live");
     expect(() => env.advance(0)).toThrow("the application's mistake");
+  });
+
+  it("goes on when the logger throws", () => {
+    const { status } = live({
+      logger: () => {
+        throw new Error("the logger's mistake");
+      },
+    });
+    expect(status()).toBe("live");
+  });
+
+  it("serves a server that has no positions", () => {
+    const { env, client, status } = world();
+    const updates = vi.fn();
+    client.on("update", updates);
+    client.connect();
+    env.socket.open();
+    env.socket.receive({ type: "welcome", connection: "c" });
+    env.socket.receive({ type: "update", topic: "t", data: 1 });
+    expect(updates).toHaveBeenCalledOnce();
+    expect(status()).toBe("live");
   });
 
   it("ignores what is no message", () => {

@@ -34,7 +34,7 @@ function connection(): Connection | undefined {
 
 /** Not `crypto.randomUUID`: that is for secure contexts only, and an intranet may do without TLS. */
 function id(): string {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return Array.from(crypto.getRandomValues(new Uint32Array(5)), (part) => part.toString(36)).join("");
 }
 
 function listen(listener: (event: PageEvent) => void): () => void {

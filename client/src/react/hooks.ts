@@ -26,7 +26,7 @@ interface Users {
 const users = new WeakMap<Client, Users>();
 
 /** Connects `client` while anybody uses it; returns how to stop. */
-function use(client: Client): () => void {
+function retain(client: Client): () => void {
   const used = users.get(client) ?? { count: 0, timer: undefined };
   users.set(client, used);
   client.env.clearTimer(used.timer);
@@ -56,7 +56,7 @@ export function useResilientWebSocket(urlOrClient: string | Client, options?: Cl
     () => (typeof urlOrClient === "string" ? createClient(urlOrClient, given.current) : urlOrClient),
     [urlOrClient],
   );
-  useEffect(() => use(client), [client]);
+  useEffect(() => retain(client), [client]);
   const snapshot = useSnapshot(client);
   return useMemo(() => ({ client, snapshot, send: client.send, retryNow: client.retryNow }), [client, snapshot]);
 }

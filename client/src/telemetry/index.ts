@@ -263,8 +263,9 @@ export function startTelemetry(client: Client, options: TelemetryOptions = {}): 
     const bytes = bytesOf(body);
     if (!batch.length || finalBytes + bytes > FINAL_BYTES || env.now().mono < notBefore) return;
     finalBytes += bytes;
-    fly(batch, last(body)).then(() => {
+    fly(batch, last(body)).then((outcome) => {
       finalBytes -= bytes;
+      if (outcome === "later") wake(FLUSH_MS);
     });
   }
 
