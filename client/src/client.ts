@@ -377,7 +377,8 @@ export function createClient(url: string, options: ClientOptions = {}): Client {
       const response = await request(`/updates${query}`, await token(false), {});
       retryAfterMs = retryAfter(response);
       const polled = await json<Polled>(response);
-      if (!Array.isArray(polled.updates) || !(polled.stream_position >= 0)) throw new TypeError("not an answer of the service");
+      if (!Array.isArray(polled.updates) || !(polled.stream_position >= 0))
+        throw new TypeError("not an answer of the service");
       if (wanted()) return dispatch({ type: "polled", polled });
     } catch {}
     if (wanted()) dispatch({ type: "poll_failed", retryAfterMs });
