@@ -1,12 +1,6 @@
+export type { Client, ClientOptions, GetToken, Observer, Transition } from "./api.ts";
 export { type BackoffOptions, baseFor, delayFor } from "./backoff.ts";
-export {
-  type Client,
-  type ClientOptions,
-  createClient,
-  type GetToken,
-  type Observer,
-  type Transition,
-} from "./client.ts";
+export { createClient } from "./client.ts";
 export type { ClockEstimate, Instant } from "./clock.ts";
 export { type Cause, FINAL, NEW_TOKEN, REASONS, type Reason } from "./close-codes.ts";
 export type { Env, SocketConstructor, SocketLike, StorageLike } from "./env/env.ts";

@@ -1,5 +1,5 @@
 import { type CSSProperties, type ReactNode, useEffect, useState } from "react";
-import type { Client } from "../client.ts";
+import type { Client } from "../api.ts";
 import { visibleDowntime } from "../snapshot.ts";
 import { useClient, useConnection, useNow, useRetryCountdown } from "./hooks.ts";
 

@@ -1,5 +1,6 @@
 import { createContext, useContext, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
-import { type Client, type ClientOptions, createClient } from "../client.ts";
+import type { Client, ClientOptions } from "../api.ts";
+import { createClient } from "../client.ts";
 import type { Messages, OtherMessage } from "../protocol.ts";
 import type { Snapshot } from "../snapshot.ts";
 

@@ -1,4 +1,4 @@
-import type { Client } from "../client.ts";
+import type { Client } from "../api.ts";
 import { accountant } from "./account.ts";
 import { classOf, type EventClass } from "./events.ts";
 import { bytesOf, type Dropped, type Entry, firstOf, fitting } from "./queue.ts";
