@@ -33,7 +33,7 @@ export type Reason =
 /** What a client may state as the cause of an end or of a reconnect. */
 export type Cause = Reason | "attempt_failed" | "manual" | "network_offline" | "page_reload" | "resume" | "timeout";
 
-/** Why, by code. Codes that are not here follow the rule of their range: 4000 to 4499 come back, 4500 to 4999 do not. */
+/** Why, by code. Others follow the rule of their range: 4000 to 4499 come back, 4500 to 4999 do not. */
 export const REASONS: Readonly<Record<number, Reason>> = {
   1000: "normal",
   1001: "page_closed",
