@@ -20,7 +20,7 @@ from pulsetrail.bounded_http import BoundedHttp
 from pulsetrail.journal import Journal
 from pulsetrail.log import Deployment, Log
 from pulsetrail.metrics import PipelineMetrics
-from pulsetrail.metrics_snapshot import SnapshotReader, SnapshotWriter, sample_loop_lag
+from pulsetrail.metrics_snapshot import SnapshotReader, SnapshotWriter, sample_loop
 from pulsetrail.origins import Origins
 from pulsetrail.rates import RateLimiter
 from pulsetrail.settings import Settings, is_loopback
@@ -78,7 +78,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        runs = (shipper.run(), dead_letters.run(sink), writer.run(), sample_loop_lag(metrics))
+        runs = (shipper.run(), dead_letters.run(sink), writer.run(), sample_loop(metrics))
         tasks = [asyncio.create_task(run) for run in runs]
         for task in tasks:
             task.add_done_callback(_complain)

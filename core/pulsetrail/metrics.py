@@ -157,6 +157,9 @@ COLLECTOR_EVENTS: Final = Instrument(
 EVENT_LOOP_LAG: Final = Instrument(
     "pulsetrail_event_loop_lag_seconds", "histogram", "How late the event loop runs a timer.", {}, _LAG_BOUNDS
 )
+EVENT_LOOP_TASKS: Final = Instrument(
+    "pulsetrail_event_loop_tasks", "gauge", "Unfinished tasks of the event loop; they do not grow with the connections."
+)
 LOKI_DROPPED: Final = Instrument(
     "pulsetrail_loki_lines_dropped_total", "counter", "Log lines that Loki did not get.", {"reason": LOKI_DROPS}
 )
@@ -308,6 +311,10 @@ class PipelineMetrics:
     def loop_lagged(self, seconds: float) -> None:
         """A timer of the event loop ran ``seconds`` late."""
         self._histogram(EVENT_LOOP_LAG).observe(seconds)
+
+    def loop_tasks(self, count: int) -> None:
+        """The event loop has ``count`` tasks that are not done."""
+        self._gauge(EVENT_LOOP_TASKS).set(count)
 
     # Collector and logs
 

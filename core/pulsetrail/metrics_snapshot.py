@@ -187,10 +187,11 @@ class SnapshotReader:
         return plain_text(self), PLAIN
 
 
-async def sample_loop_lag(metrics: PipelineMetrics, *, interval: float = 0.25) -> None:
-    """Measure how late the running loop's timers are, until cancelled."""
+async def sample_loop(metrics: PipelineMetrics, *, interval: float = 0.25) -> None:
+    """Measure how late the running loop's timers are and how many tasks it has, until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + interval
         await asyncio.sleep(interval)
         metrics.loop_lagged(max(0.0, loop.time() - due))
+        metrics.loop_tasks(len(asyncio.all_tasks()))

@@ -21,7 +21,7 @@ from pulsetrail.journal import Journal
 from pulsetrail.lifecycle import Limits
 from pulsetrail.log import Deployment, Log
 from pulsetrail.metrics import PipelineMetrics
-from pulsetrail.metrics_snapshot import SnapshotReader, SnapshotWriter, sample_loop_lag
+from pulsetrail.metrics_snapshot import SnapshotReader, SnapshotWriter, sample_loop
 from pulsetrail.origins import Origins
 from pulsetrail.rates import RateLimiter
 from pulsetrail.settings import Settings
@@ -143,7 +143,7 @@ class Gateway:
             self.lease.run(),
             self.broadcaster.run(),
             self.writer.run(),
-            sample_loop_lag(self.metrics),
+            sample_loop(self.metrics),
         ]
         if self.settings.live_figures_interval and self.worker == 0:
             runs.append(publish_live_figures(self.broadcaster, self.reader, self.settings.live_figures_interval))

@@ -49,6 +49,7 @@ def every_call(pipeline: PipelineMetrics) -> None:
     pipeline.broadcast_finished(0.01)
     pipeline.breaker_changed("open")
     pipeline.loop_lagged(0.001)
+    pipeline.loop_tasks(12)
     pipeline.collector_events("accepted", 20)
     pipeline.loki_lines_dropped("queue_full", 2)
     pipeline.log_lines_dropped(1)

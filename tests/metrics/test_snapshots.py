@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 
 from pulsetrail.domain_metrics import domain_families
 from pulsetrail.metrics import PipelineMetrics
-from pulsetrail.metrics_snapshot import SnapshotReader, SnapshotWriter, sample_loop_lag
+from pulsetrail.metrics_snapshot import SnapshotReader, SnapshotWriter, sample_loop
 from pulsetrail.projections.figures import DomainFigures
 
 
@@ -152,7 +152,7 @@ def test_a_scrape_of_many_processes_is_fast(tmp_path: Path) -> None:
 async def test_a_running_writer_renews_the_file_and_takes_it_away_when_it_stops(tmp_path: Path) -> None:
     pipeline, writer = process(tmp_path, "gateway-0")
     running = asyncio.create_task(writer.run())
-    lag = asyncio.create_task(sample_loop_lag(pipeline, interval=0.005))
+    sampling = asyncio.create_task(sample_loop(pipeline, interval=0.005))
     reader = SnapshotReader(tmp_path)
 
     def lags() -> float:
@@ -161,9 +161,11 @@ async def test_a_running_writer_renews_the_file_and_takes_it_away_when_it_stops(
     async with asyncio.timeout(10):
         while lags() < 3:
             await asyncio.sleep(0.01)
-    for task in (lag, running):
+    tasks = [value for name, _, value in scraped(reader) if name == "pulsetrail_event_loop_tasks"]
+    assert tasks == [len(asyncio.all_tasks())]
+    for task in (sampling, running):
         task.cancel()
-    await asyncio.gather(lag, running, return_exceptions=True)
+    await asyncio.gather(sampling, running, return_exceptions=True)
 
     assert reader.snapshots() == []
     writer.write()  # as a write would that was still in its thread

@@ -20,7 +20,7 @@ from pulsetrail.log.connections import BROKEN
 from pulsetrail.log.partitions import ensure_partitions, partitions_ahead, retain
 from pulsetrail.log.postgres import PostgresLog
 from pulsetrail.metrics import PipelineMetrics
-from pulsetrail.metrics_snapshot import SnapshotWriter, sample_loop_lag
+from pulsetrail.metrics_snapshot import SnapshotWriter, sample_loop
 from pulsetrail.migrate import check_schema
 from pulsetrail.orphans import OrphanKeeper
 from pulsetrail.projections.balances import carry_forward
@@ -73,7 +73,7 @@ async def run_projector(settings: Settings) -> None:
                 orphans.run(),
                 _keep_partitions(url, pool, settings, metrics),
                 writer.run(),
-                sample_loop_lag(metrics),
+                sample_loop(metrics),
             ]
             tasks = await stack.enter_async_context(beside(*parts))
             write_state(data.run / f"{NAME}.json")
