@@ -11,13 +11,14 @@ TESTED := $(sort $(dir $(wildcard tests/*/*.py)))
 EMPTY :=
 ALL_TESTS := $(subst $(EMPTY) $(EMPTY),:,$(TESTED))
 
-.PHONY: help run demo test test-client lint format lock setup setup-tests clean
+.PHONY: help run demo test test-client bench lint format lock setup setup-tests setup-bench clean
 
 help:
 	@echo "make run             set up and serve (ARGS=\"--port 9000 --workers 2\")"
 	@echo "make demo            the same, with simulated clients"
 	@echo "make test            everything that CI runs (ARGS=\"-k journal\" goes to pytest)"
 	@echo "make test-client     the checks of the browser client, its size included"
+	@echo "make bench           measure beside peers, 20 minutes (ARGS=\"B3 B5 --rounds 3\" measures a part)"
 	@echo "make lint            the checks without the tests"
 	@echo "make format          format the code"
 	@echo "make lock            bring the lock files up to date with pyproject.toml"
@@ -36,6 +37,9 @@ test: lint
 test-client: setup-tests
 	@scripts/test-client
 
+bench: setup-bench
+	@$(BIN)/python -m bench $(ARGS)
+
 lint: setup-tests
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
@@ -53,6 +57,9 @@ setup:
 setup-tests:
 	@scripts/venv requirements-dev.lock
 
+setup-bench:
+	@scripts/venv requirements-bench.lock
+
 # Versions and hashes only: an address in a lock file would not work behind a mirror.
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
@@ -60,6 +67,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 lock: setup-tests
 	$(COMPILE) --group build --output-file requirements.lock
 	$(COMPILE) --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) --group build --group bench --constraint requirements-dev.lock --output-file requirements-bench.lock
 	npm --prefix tests/clients/node install --package-lock-only --no-audit --no-fund
 
 clean:
