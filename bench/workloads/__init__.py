@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bench.stage import Workload
+from bench.workloads import b05_storm
 
-_ALL: tuple[Workload, ...] = ()
+_ALL: tuple[Workload, ...] = (b05_storm.WORKLOAD,)
 
 WORKLOADS = {workload.id: workload for workload in _ALL}

@@ -1,0 +1,48 @@
+"""Starting the servers of a workload."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+
+from bench.servers import Nchan, PlainFastApi, Pulsetrail, RawC, RawPython, Server, Ws
+from bench.stage import BenchError, Stage
+
+
+async def started(stage: Stage, stack: AsyncExitStack, **settings: str) -> dict[str, Server]:
+    """The workload's contestants by name, running until the stack unwinds; one that cannot be started here is left out,
+    and the run says so. ``settings`` are Pulsetrail's, where they differ from the usual ones."""
+    servers: dict[str, Server] = {}
+    for name in list(stage.contestants):
+        server = contestant(stage, name, **settings)
+        stage.say(f"starting {name}")
+        stack.push_async_callback(server.stop)
+        try:
+            await server.start()
+        except BenchError as error:
+            stage.miss(name, str(error))
+            continue
+        servers[name] = server
+    told_versions(stage, servers)
+    return servers
+
+
+def contestant(stage: Stage, name: str, **settings: str) -> Server:
+    """A server that is not running yet, with a folder of its own."""
+    scratch = stage.scratch / name
+    scratch.mkdir(exist_ok=True)
+    scratch.chmod(0o755)
+    if name.startswith("pulsetrail"):
+        return Pulsetrail(scratch, **settings)
+    kinds: dict[str, type[Server]] = {kind.name: kind for kind in (Nchan, PlainFastApi, RawC, RawPython, Ws)}
+    return kinds[name](scratch)
+
+
+def told_versions(stage: Stage, servers: dict[str, Server]) -> None:
+    """Put what competes on the run's list of versions."""
+    for package in ("pulsetrail", "fastapi", "uvicorn", "uvloop", "websockets"):
+        stage.version(package, version(package))
+    for server in servers.values():
+        if isinstance(server, Ws | Nchan):
+            for name, text in server.versions().items():
+                stage.version(name, text)
