@@ -17,6 +17,8 @@ from typing import Any
 
 import httpx
 
+from pulsetrail.embedded import running_url
+
 FAST = {
     "PULSETRAIL_HEARTBEAT_INTERVAL": "1",
     "PULSETRAIL_IDLE_TIMEOUT": "5",
@@ -123,6 +125,13 @@ class Service:
             if more <= found:
                 return found
             found |= more
+
+    @property
+    def database_url(self) -> str:
+        """Where its log is; of the embedded server, while that runs."""
+        url = self.environment.get("DATABASE_URL") or running_url(self.data_dir / "postgres")
+        assert url is not None, "the embedded Postgres does not run"
+        return url
 
     def postgres_pid(self) -> int:
         """The embedded server's first process."""
