@@ -288,10 +288,11 @@ def _of_openings(clients: ClientAccount, log: LogAccount) -> Iterator[Finding]:
 
 
 def _of_ends(clients: ClientAccount, log: LogAccount) -> Iterator[Finding]:
+    told = {seen.connection: seen for seen in clients.handshakes.values() if seen.connection is not None}
     for connection, life in log.lives.items():
         if not life.openings:
             continue
-        seen = clients.handshakes.get(life.handshake) if life.handshake is not None else None
+        seen = told.get(connection) or (clients.handshakes.get(life.handshake) if life.handshake is not None else None)
         if len(life.ends) > 1:
             yield Finding("two ends", _named(connection, life), ", ".join(life.ends))
         elif seen is None or seen.is_undecided:
