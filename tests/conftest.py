@@ -144,6 +144,12 @@ def _database(server: str, *, template: str | None = None) -> Iterator[str]:
     in_own_loop(_execute(server, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
+@pytest.fixture(scope="session")
+def copy_of(postgres_server: str) -> Callable[[str], AbstractContextManager[str]]:
+    """Makes a copy of the database of a name, for the time of a block; nobody may be connected to that one."""
+    return lambda name: contextmanager(_database)(postgres_server, template=name)
+
+
 @pytest.fixture
 def database_url(postgres_server: str, migrated_template: str) -> Iterator[str]:
     """A migrated database for this test alone."""

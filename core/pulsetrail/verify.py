@@ -29,6 +29,9 @@ _STEP: Final = 20_000
 _SCRATCH_BUILD: Final = 999_999
 """A number that no build will have: temporary tables hide others of the same name."""
 
+_EMPTY: Final = "{}"
+_INTERVALS_SHOWN: Final = 5
+
 _ALWAYS: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
 """Whatever is wrong with ``recorded_at``, here the position alone decides what is folded."""
 
@@ -110,14 +113,10 @@ async def _look_at_shard(connection: Connection, row: Any, grace: float) -> tupl
     last = extent["last"] if extent["last"] is not None else first - 1
     if last != head:
         findings.append(Finding("head", shard, f"position {last}", f"the log ends here, its head says {head}"))
-    if row["lanes_stored"] != head:
-        where = "behind" if row["lanes_stored"] < head else "ahead of"
-        findings.append(
-            Finding("lanes", shard, "all producers", f"stored {row['lanes_stored']} rows: {where} the head, {head}")
-        )
-    for wrong in await connection.fetch(_SQL["lanes"], shard, limit):
-        detail = f"stored {wrong['stored']} rows of {wrong['last_seq']}"
-        findings.append(Finding("lane", shard, f"producer {wrong['producer_id']}", detail))
+    named = {finding.subject for finding in findings}
+    turns = [_of_turns(shard, wrong) for wrong in await connection.fetch(_SQL["turns"], shard, limit)]
+    findings += [finding for finding in turns if finding.subject not in named]
+    findings += await _look_at_lanes(connection, row)
     for wrong in await connection.fetch(_SQL["double_events"], shard, limit):
         detail = f"{wrong['times']} times, at positions {wrong['first']} to {wrong['last']}"
         findings.append(Finding("double", shard, f"event {wrong['event_id']}", detail))
@@ -134,6 +133,48 @@ async def _look_at_shard(connection: Connection, row: Any, grace: float) -> tupl
     return findings, extent["events"]
 
 
+async def _look_at_lanes(connection: Connection, row: Any) -> list[Finding]:
+    """What sends again is kept out by a lane: one that is ahead would lose events, one that is behind double them."""
+    shard, head, stored = row["shard"], row["head_position"], row["lanes_stored"]
+    findings = []
+    if stored != head:
+        detail = f"stored {stored} rows, the log has had {head}"
+        findings.append(Finding(_ahead_or_behind(stored, head), shard, "all producers", detail))
+    for wrong in await connection.fetch(_SQL["lanes"], shard, FINDINGS_LIMIT):
+        last, accounted = wrong["last_seq"], wrong["stored"] + wrong["skipped"]
+        detail = f"at row {last}, but {accounted} are accounted for: {wrong['stored']} stored, {wrong['skipped']} not"
+        findings.append(Finding(_ahead_or_behind(last, accounted), shard, f"producer {wrong['producer_id']}", detail))
+    whole = row["truncated_before"] <= 1
+    for wrong in await connection.fetch(_SQL["page_lanes"], shard, FINDINGS_LIMIT, whole):
+        subject = f"page {wrong['page_id']}"
+        if wrong["missing"] != _EMPTY:
+            detail = f"holds sequences {_intervals(wrong['missing'])}, which are not in the log"
+            findings.append(Finding("lane ahead", shard, subject, detail))
+        if wrong["unseen"] != _EMPTY:
+            detail = f"lacks sequences {_intervals(wrong['unseen'])}, which are in the log"
+            findings.append(Finding("lane behind", shard, subject, detail))
+    return findings
+
+
+def _ahead_or_behind(lane: int, log: int) -> str:
+    return "lane ahead" if lane > log else "lane behind"
+
+
+def _intervals(multirange: str) -> str:
+    """A multirange of whole numbers as people write it: ``{[3,4),[7,10)}`` is "3, 7 to 9"."""
+    bounds = [tuple(map(int, part.split(","))) for part in multirange.strip("{[)}").split("),[")]
+    shown = [str(first) if first == end - 1 else f"{first} to {end - 1}" for first, end in bounds[:_INTERVALS_SHOWN]]
+    return ", ".join(shown) + (f" and {len(bounds) - len(shown)} more" if len(bounds) > len(shown) else "")
+
+
+def _of_turns(shard: int, row: Any) -> Finding:
+    detail = (
+        f"number {row['connection_seq']} of connection {row['connection_id']}, "
+        f"after its number {row['before_seq']} at position {row['before_position']}"
+    )
+    return Finding("swapped", shard, f"position {row['position']}", detail)
+
+
 def _of_order(shard: int, row: Any) -> Finding:
     kind, position = row["kind"], row["position"]
     if kind == "hole":
@@ -142,7 +183,10 @@ def _of_order(shard: int, row: Any) -> Finding:
         return Finding(kind, shard, places, f"missing; {last - first + 1} events")
     if kind == "double position":
         return Finding(kind, shard, f"position {position}", f"again as event {row['event_id']}")
-    detail = f"recorded at {row['recorded_at']}, before its predecessor at {row['before_recorded_at']}"
+    if row["recorded_at"] < row["before_recorded_at"]:
+        detail = f"recorded at {row['recorded_at']}, before its predecessor at {row['before_recorded_at']}"
+    else:
+        detail = f"event {row['event_id']} was made before its predecessor in the same append, {row['before_event_id']}"
     return Finding(kind, shard, f"position {position}", detail)
 
 

@@ -1,24 +1,42 @@
 -- name: shards
 SELECT s.shard, s.head_position, s.truncated_before,
+       -- Every row of a lane that became an event is one below the head.
        (SELECT coalesce(sum(l.stored), 0) FROM producer_lane l WHERE l.shard = s.shard)::bigint AS lanes_stored
 FROM log_shard s ORDER BY s.shard
 
 -- name: order
+-- Rows of one append have one recorded_at and come from one process, whose ids only grow.
 WITH placed AS (
     SELECT position, recorded_at, event_id,
            lag(position, 1, $2 - 1) OVER by_position AS before_position,
-           lag(recorded_at) OVER by_position AS before_recorded_at
+           lag(recorded_at) OVER by_position AS before_recorded_at,
+           lag(event_id) OVER by_position AS before_event_id
     FROM events WHERE shard = $1
     WINDOW by_position AS (ORDER BY position, recorded_at)
 )
 SELECT CASE WHEN position = before_position THEN 'double position'
             WHEN position > before_position + 1 THEN 'hole'
             ELSE 'swapped' END AS kind,
-       position, before_position, recorded_at, before_recorded_at, event_id
+       position, before_position, recorded_at, before_recorded_at, event_id, before_event_id
 FROM placed
 WHERE position <> before_position + 1 OR recorded_at < before_recorded_at
+   OR recorded_at = before_recorded_at AND event_id < before_event_id
 ORDER BY position
 LIMIT $3
+
+-- name: turns
+WITH told AS (
+    SELECT position, connection_id, connection_seq,
+           lag(position) OVER of_connection AS before_position,
+           lag(connection_seq) OVER of_connection AS before_seq
+    FROM events
+    WHERE shard = $1 AND source = 'gateway' AND connection_id IS NOT NULL AND connection_seq IS NOT NULL
+    WINDOW of_connection AS (PARTITION BY connection_id ORDER BY position)
+)
+SELECT position, connection_id, connection_seq, before_position, before_seq
+FROM told WHERE connection_seq < before_seq
+ORDER BY position
+LIMIT $2
 
 -- name: extent
 SELECT count(*) AS events, max(position) AS last FROM events WHERE shard = $1
@@ -36,9 +54,30 @@ GROUP BY page_id, payload ->> 'seq' HAVING count(*) > 1
 ORDER BY min(position) LIMIT $2
 
 -- name: lanes
-SELECT producer_id, last_seq, stored FROM producer_lane
-WHERE shard = $1 AND stored > last_seq
+SELECT producer_id, last_seq, stored, skipped FROM producer_lane
+WHERE shard = $1 AND last_seq <> stored + skipped
 ORDER BY producer_id LIMIT $2
+
+-- name: page_lanes
+WITH told AS (
+    SELECT page_id, range_agg(int8range(seq, seq + 1)) AS there
+    FROM (SELECT page_id, CASE WHEN payload ->> 'seq' ~ '^[0-9]{1,16}$' THEN payload_integer(payload, 'seq') END AS seq
+          FROM events WHERE shard = $1 AND source = 'client' AND page_id IS NOT NULL) e
+    WHERE seq < 9007199254740992
+    GROUP BY page_id
+),
+compared AS (
+    SELECT page_id, coalesce(t.there, '{}') - coalesce(l.seen, '{}') AS unseen,
+           -- What retention has dropped is in the lanes still.
+           CASE WHEN $3 THEN coalesce(l.seen, '{}') - coalesce(t.there, '{}')
+                                 - int8multirange(int8range(NULL, coalesce(l.forgotten_before, 0)))
+                ELSE '{}' END AS missing
+    FROM told t
+    FULL JOIN (SELECT * FROM page_lane WHERE shard = $1) l USING (page_id)
+)
+SELECT page_id, unseen::text, missing::text FROM compared
+WHERE NOT isempty(unseen) OR NOT isempty(missing)
+ORDER BY page_id LIMIT $2
 
 -- name: ends
 WITH lives AS (

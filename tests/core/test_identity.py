@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from uuid import UUID
 
 import pytest
@@ -50,6 +51,15 @@ def test_ids_are_version_7_and_sorted_by_time() -> None:
     milliseconds = [value.int >> 80 for value in ids]
     assert milliseconds == sorted(milliseconds)
     assert len(set(ids)) == len(ids)
+
+
+def test_ids_of_a_process_only_grow_also_when_its_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [new_id() for _ in range(100)]
+    an_hour_ago = time.time_ns() - 3_600_000_000_000
+    monkeypatch.setattr(time, "time_ns", lambda: an_hour_ago)
+    ids += [new_id() for _ in range(100)]
+    assert ids == sorted(set(ids))
+    assert all(value.version == 7 and value.variant == "specified in RFC 4122" for value in ids)
 
 
 @pytest.mark.parametrize(

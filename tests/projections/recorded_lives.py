@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from pulsetrail.close_codes import Reason, initiator_of
 from pulsetrail.events import (
@@ -211,6 +212,11 @@ def random_lives(seed: int, count: int = 24, *, shard: int = 0) -> list[Life]:
 def in_time(lives: Iterable[Life]) -> list[Event]:
     """The events of several lives as one stream, each life's own order kept."""
     return sorted((event for life in lives for event in life.events), key=lambda event: event.occurred_at)
+
+
+def minted_in_turn(events: Iterable[Event]) -> list[Event]:
+    """The events with ids as one process makes them that records them in this order."""
+    return [msgspec.structs.replace(event, event_id=new_id()) for event in events]
 
 
 def node_started(node: str, epoch: int, *, shard: int = 0) -> Event:

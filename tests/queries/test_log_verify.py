@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from recorded_lives import EPOCH, Life, append, in_time, node_started, random_lives
+from recorded_lives import EPOCH, Life, append, in_time, minted_in_turn, node_started, random_lives
 
 from pulsetrail.close_codes import Reason
+from pulsetrail.events import now_us
 from pulsetrail.identity import new_id
-from pulsetrail.log import Log
+from pulsetrail.log import Batch, Log
 from pulsetrail.projections.runner import Projector, connect_pool
 from pulsetrail.verify import Report, verify
 
@@ -43,7 +44,7 @@ async def found(connection: asyncpg.Connection) -> set[str]:
 
 async def test_a_sound_log_has_no_findings(postgres_log: Log, vandal: asyncpg.Connection, projector: Projector) -> None:
     lives = [life for shard in range(4) for life in random_lives(shard, 8, shard=shard)]
-    await append(postgres_log, in_time(lives))
+    await append(postgres_log, minted_in_turn(in_time(lives)))
     await projector.catch_up()
     steps = []
     report = await verify(vandal, progress=lambda what, done, total: steps.append((what, done, total)))
@@ -107,6 +108,27 @@ async def test_events_whose_places_were_swapped_are_named(postgres_log: Log, van
     assert "swapped" in await found(vandal)
 
 
+async def test_events_that_swapped_all_but_their_places_are_named(
+    postgres_log: Log, vandal: asyncpg.Connection
+) -> None:
+    life = Life().open().miss(31).recover(33).close(60)
+    lane = await append(postgres_log, life.events[:1])
+    for number, event in enumerate(life.events[1:], start=2):
+        await asyncio.sleep(0.002)
+        await append(postgres_log, [event], producer=lane, first_seq=number)
+    await vandal.execute("UPDATE events SET position = -position WHERE position IN (2, 3)")
+    await vandal.execute(
+        "UPDATE events SET position = 5 + position, "
+        "recorded_at = CASE position WHEN -3 THEN o.earlier ELSE o.later END "
+        "FROM (SELECT min(recorded_at) AS earlier, max(recorded_at) AS later FROM events WHERE position < 0) o "
+        "WHERE position < 0"
+    )
+    report = await verify(vandal)
+    assert (
+        f"swapped: shard 0, position 3: number 2 of connection {life.connection_id}, after its number 3 at position 2"
+    ) in [str(finding) for finding in report.findings]
+
+
 async def test_a_connection_with_two_ends_is_named(
     postgres_log: Log, vandal: asyncpg.Connection, projector: Projector
 ) -> None:
@@ -151,15 +173,72 @@ async def test_an_end_without_an_opening_is_named(postgres_log: Log, vandal: asy
     assert "no opening" in await found(vandal)
 
 
-@pytest.mark.parametrize("change", ["+ 1", "- 1"])
-async def test_lanes_that_are_ahead_or_behind_are_named(
-    postgres_log: Log, vandal: asyncpg.Connection, projector: Projector, change: str
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("last_seq = last_seq + 1", "lane ahead: at row 5, but 4 are accounted for: 2 stored, 2 not"),
+        ("last_seq = last_seq - 1", "lane behind: at row 3, but 4 are accounted for: 2 stored, 2 not"),
+        ("skipped = skipped - 2", "lane ahead: at row 4, but 2 are accounted for: 2 stored, 0 not"),
+        ("stored = stored - 1, skipped = skipped + 1", "lane behind: stored 1 rows, the log has had 2"),
+        ("stored = stored + 1, last_seq = last_seq + 1", "lane ahead: stored 3 rows, the log has had 2"),
+    ],
+)
+async def test_a_lane_that_is_ahead_or_behind_is_named(
+    postgres_log: Log, vandal: asyncpg.Connection, projector: Projector, change: str, said: str
 ) -> None:
-    await append(postgres_log, Life().open().close(5).events)
+    life = Life().open()
+    told = life.account("page.hidden", 2)
+    lane = await append(postgres_log, life.events)
+    again = Batch(0, lane, 3, [told, told], now_us())
+    assert (await postgres_log.append(again)).duplicates == 2
     await projector.catch_up()
-    await vandal.execute(f"UPDATE producer_lane SET stored = stored {change}, last_seq = last_seq + 1")  # noqa: S608  # a parameter of this test
+    assert (await verify(vandal)).is_sound
+    await vandal.execute(f"UPDATE producer_lane SET {change}")  # noqa: S608  # a parameter of this test
     report = await verify(vandal)
-    assert [finding.kind for finding in report.findings] == ["lanes"]
+    assert [f"{finding.kind}: {finding.detail}" for finding in report.findings] == [said]
+
+
+async def test_rows_that_are_lost_for_good_are_accounted_for(
+    postgres_log: Log, vandal: asyncpg.Connection, projector: Projector
+) -> None:
+    life = Life().open().close(60)
+    await postgres_log.append(Batch(0, new_id(), 8, life.events, now_us(), fill_hole=True))
+    await projector.catch_up()
+    assert (await verify(vandal)).is_sound
+
+
+async def test_the_place_in_a_pages_lane_that_is_ahead_or_behind_is_named(
+    postgres_log: Log, vandal: asyncpg.Connection, projector: Projector
+) -> None:
+    life = Life()
+    life.account_seq = 10
+    for after in range(6):
+        life.account("page.hidden", after)
+    await append(postgres_log, life.events)
+    await projector.catch_up()
+    await vandal.execute("UPDATE page_lane SET seen = seen - '{[12,13),[14,16)}' + '{[3,4),[20,23)}'")
+    assert [str(finding) for finding in (await verify(vandal)).findings] == [
+        "lane ahead: shard 0, page page: holds sequences 3, 20 to 22, which are not in the log",
+        "lane behind: shard 0, page page: lacks sequences 12, 14 to 15, which are in the log",
+    ]
+    await vandal.execute(
+        "UPDATE log_shard SET truncated_before = 2 WHERE shard = 0; DELETE FROM events WHERE position = 1"
+    )
+    kinds = [finding.kind for finding in (await verify(vandal, compare_projections=False)).findings]
+    assert kinds == ["lane behind"], "what retention dropped is in the lanes still"
+
+
+async def test_a_page_that_made_too_many_holes_is_sound(
+    postgres_log: Log, vandal: asyncpg.Connection, projector: Projector
+) -> None:
+    life = Life()
+    for after in range(2_200):
+        life.account_seq = after * 2
+        life.account("page.hidden", after)
+    await append(postgres_log, life.events)
+    assert await vandal.fetchval("SELECT forgotten_before FROM page_lane") > 0
+    await projector.catch_up()
+    assert (await verify(vandal)).is_sound
 
 
 @pytest.mark.parametrize(

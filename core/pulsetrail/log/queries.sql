@@ -111,4 +111,9 @@ DROP TABLE {partition}
 DELETE FROM dead_letter WHERE expires_at < clock_timestamp()
 
 -- name: purge_page_lanes
-DELETE FROM page_lane WHERE received_at < clock_timestamp() - make_interval(days => $1)
+DELETE FROM page_lane l USING log_shard s
+WHERE s.shard = l.shard AND l.received_at < clock_timestamp() - make_interval(days => $1)
+  -- Not while an event of the page may be in the log: log verify compares the two.
+  AND l.received_at < coalesce(
+      (SELECT e.recorded_at - interval '1 minute' FROM events e
+       WHERE e.shard = s.shard AND e.position >= s.truncated_before ORDER BY e.position LIMIT 1), 'infinity')

@@ -113,8 +113,13 @@ producer_lane = Table(
     _column(
         "stored",
         BigInteger,
-        "Rows of it that became events; the others were there already or are lost. All lanes of a shard add up to its "
-        "head.",
+        "Rows of it that became events. All lanes of a shard add up to its head.",
+        server_default=text("0"),
+    ),
+    _column(
+        "skipped",
+        BigInteger,
+        "Rows of it that became none: they were there already, or are lost. With stored it adds up to last_seq.",
         server_default=text("0"),
     ),
     _column("updated_at", _TIME, "When it last moved.", server_default=_NOW),
@@ -132,6 +137,12 @@ page_lane = Table(
     _column("shard", SmallInteger, "Shard of the log."),
     _column("page_id", Text, "Page load of a client."),
     _column("seen", INT8MULTIRANGE, "Sequences of the page's telemetry that are in the log."),
+    _column(
+        "forgotten_before",
+        BigInteger,
+        "Smaller sequences count as seen, whether they came or not: the page made too many holes. NULL: none do.",
+        nullable=True,
+    ),
     PrimaryKeyConstraint("shard", "page_id", name="page_lane_pkey"),
     comment="Which telemetry of a page is in the log: what a browser sends again stores nothing.",
     postgresql_with={"fillfactor": "50"},
