@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pulsetrail import __version__
 from pulsetrail.addresses import networks
@@ -29,6 +28,7 @@ from pulsetrail.shipper import Shipper
 from pulsetrail_service.auth import Authenticator, Forbidden, Unauthorized
 from pulsetrail_service.breaker import Breaker, BreakerState
 from pulsetrail_service.endpoint import UpdatesEndpoint
+from pulsetrail_service.gateway_http import UPDATES_PATH
 from pulsetrail_service.handshake import Admission, ceiling_of
 from pulsetrail_service.hub import Hub
 from pulsetrail_service.live_figures import publish_live_figures
@@ -38,8 +38,6 @@ from pulsetrail_service.recorder import Recorder
 from pulsetrail_service.rejections import Rejections
 from pulsetrail_service.routes import Publishing, health_routes, update_routes
 from pulsetrail_service.updates import Broadcaster, UpdateSource
-
-UPDATES_PATH = "/ws/updates"
 
 PROBE_WAIT = 2.0
 """Seconds after a missed heartbeat at which the three layers are looked at; at most half an interval."""
@@ -126,6 +124,7 @@ class Gateway:
             auth_mode=settings.auth_mode,
             write_buffer=settings.send_buffer_bytes,
             user_timeout=settings.tcp_user_timeout,
+            max_message_bytes=settings.max_message_bytes,
         )
         self._leases = leases
         self._source = source
@@ -195,19 +194,6 @@ class Gateway:
             raise PermissionError(str(error)) from None
 
 
-class GatewayApp(FastAPI):
-    """FastAPI, but for the handshakes of ``/ws/updates``: they go past its middlewares, which have nothing to do for
-    them and take a third of their time."""
-
-    updates: ASGIApp
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket" and scope["path"] == UPDATES_PATH:
-            await self.updates(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
-
-
 def create_app(gateway: Gateway, *, targets: Targets, routers: Sequence[APIRouter] = ()) -> FastAPI:
     """The gateway's app; ``routers`` are what else is served on its port, such as the collector's."""
 
@@ -220,14 +206,13 @@ def create_app(gateway: Gateway, *, targets: Targets, routers: Sequence[APIRoute
             await gateway.stop()
 
     settings = gateway.settings
-    app = GatewayApp(
+    app = FastAPI(
         title="Pulsetrail",
         version=__version__,
         summary="A flight recorder for WebSocket connections.",
         lifespan=lifespan,
         redoc_url=None,
     )
-    app.updates = gateway.endpoint
 
     @app.get(UPDATES_PATH, include_in_schema=False)
     async def upgrade_required() -> Response:

@@ -1,4 +1,4 @@
-"""``/ws/updates``: from the upgrade request to an open connection, as a raw ASGI endpoint.
+"""``/ws/updates``: from the upgrade request to an open connection, without a task of its own.
 
 The order matters. The ``connection.opened`` event is durable in the journal before the client sees the 101; from then
 on the connection is in the hub, whose ``lost`` puts exactly one end on record, also when the client was gone before
@@ -7,10 +7,8 @@ it was accepted.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
-
-from uvicorn.protocols.utils import ClientDisconnected
+import logging
+from typing import NamedTuple
 
 from pulsetrail.addresses import Networks
 from pulsetrail.close_codes import Reason
@@ -21,20 +19,28 @@ from pulsetrail.lifecycle import Draft, Lifecycle
 from pulsetrail.user_agents import describe
 from pulsetrail_service.auth import Identity
 from pulsetrail_service.connections import Connection
-from pulsetrail_service.frames import encode_json, text_frame
+from pulsetrail_service.frames import encode_json, message_frame, text_frame
 from pulsetrail_service.handshake import SUBPROTOCOL, Admission, Refusal, Request, read_request
 from pulsetrail_service.hub import Hub
-from pulsetrail_service.protocol import EXTENSION, WebSocket
+from pulsetrail_service.protocol import WebSocket
 from pulsetrail_service.rejections import Rejections, printable
 from pulsetrail_service.updates import Broadcaster, Replay
+from pulsetrail_service.upgrade import BadUpgrade, Upgrade, accept_key, plain_response, switching_protocols
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+logger = logging.getLogger("pulsetrail.gateway")
+
+
+class Handshake(NamedTuple):
+    """A handshake that is being answered."""
+
+    socket: WebSocket
+    request: Request
+    switching: bytes
+    """The 101 response."""
 
 
 class UpdatesEndpoint:
-    """The ASGI application of ``/ws/updates``."""
+    """What answers the handshakes of ``/ws/updates``."""
 
     def __init__(
         self,
@@ -49,6 +55,7 @@ class UpdatesEndpoint:
         auth_mode: str,
         write_buffer: int,
         user_timeout: float,
+        max_message_bytes: int,
     ) -> None:
         self._hub = hub
         self._broadcaster = broadcaster
@@ -61,25 +68,37 @@ class UpdatesEndpoint:
         self._auth_mode = auth_mode
         self._write_buffer = write_buffer
         self._user_timeout = user_timeout
+        self.max_message_bytes = max_message_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        request = read_request(
-            scope["client"], scope["headers"], scope["subprotocols"], scope["query_string"], self._trusted
-        )
+    def upgrade(self, socket: WebSocket, upgrade: Upgrade) -> None:
+        """Answer a handshake. Never raises: whatever goes wrong here is answered too."""
+        try:
+            self._answer(socket, upgrade)
+        except BadUpgrade as bad:
+            text = f"This is a WebSocket endpoint (RFC 6455): {bad}.\n".encode()
+            socket.answer(plain_response(bad.status, b"text/plain", text, *bad.headers))
+        except Exception:
+            logger.exception("a handshake could not be handled")
+            socket.answer(plain_response(500, b"text/plain", b"The handshake could not be handled.\n"))
+
+    def _answer(self, socket: WebSocket, upgrade: Upgrade) -> None:
+        accept = accept_key(upgrade)
+        request = read_request(upgrade, self._trusted)
+        chosen = SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None
+        handshake = Handshake(socket, request, switching_protocols(accept, chosen))
         journal = self._recorder.journal
         outcome = self._admission.check(request, self._hub, journal_accepts=journal.accepts_handshakes)
         if isinstance(outcome, Refusal):
-            await self._refuse(outcome, request, send)
-            return
-        await self._accept(scope, request, outcome, send)
+            self._refuse(outcome, handshake)
+        else:
+            self._open(handshake, upgrade.tls, outcome)
 
-    async def _accept(self, scope: Scope, request: Request, identity: Identity, send: Send) -> None:
-        hub, hello = self._hub, request.hello
+    def _open(self, handshake: Handshake, tls: bool, identity: Identity) -> None:
+        hub, socket, request = self._hub, handshake.socket, handshake.request
+        hello = request.hello
         client_id = hello.client or str(new_id())
         ref = client_ref(self._client_key, client_id)
         at = hub.wall()
-        socket: WebSocket = scope["extensions"][EXTENSION]
         connection = Connection(
             hub,
             socket,
@@ -95,34 +114,43 @@ class UpdatesEndpoint:
         )
         # Whether the client can resume is known now; the updates of the meantime come with the replay itself.
         resumable = self._broadcaster.replay(hello.since_epoch, hello.since).resumed
-        opened = self._opened(scope, request, resumed=resumable)
+        opened = self._opened(request, tls=tls, resumed=resumable)
         known = ClientIdentity(ref, client_id, identity.subject)
         self._recorder.of_connection(connection, Draft("connection.opened", at, opened), known)
+
+        def committed(error: JournalError | None) -> None:
+            if error is None:
+                self._accept(handshake, connection, client_id, identity)
+            else:
+                refusal = Refusal(Reason.OVERLOADED, 101, retry_after_ms=10_000, detail=str(error))
+                self._refuse(refusal, handshake)
+
+        self._recorder.journal.when_durable(committed)
+
+    def _accept(self, handshake: Handshake, connection: Connection, client_id: str, identity: Identity) -> None:
+        hub, hello = self._hub, handshake.request.hello
+        opening = handshake.switching
         try:
-            await self._recorder.journal.durable()
-        except JournalError as error:
-            refusal = Refusal(Reason.OVERLOADED, 101, retry_after_ms=10_000, detail=str(error))
-            await self._refuse(refusal, request, send)
-            return
-        try:
-            subprotocol = SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None
-            await send({"type": "websocket.accept", "subprotocol": subprotocol})
-        except ClientDisconnected:
-            pass  # the hub records the end of a client that did not wait
+            replay = self._broadcaster.replay(hello.since_epoch, hello.since)
+            frames = self._welcome(connection, client_id, replay)
+            connection.messages_out = 1 + len(replay.updates)
+            connection.bytes_out = len(frames)
+            opening += frames
         finally:
             # It is on record as opened: whatever happened to the accept, from here on its end will be too.
             hub.join(connection, identity.expires)
-            socket.adopt(connection, write_buffer=self._write_buffer, user_timeout=self._user_timeout)
-        self._welcome(connection, client_id, self._broadcaster.replay(hello.since_epoch, hello.since))
+            handshake.socket.accept(
+                opening, connection, write_buffer=self._write_buffer, user_timeout=self._user_timeout
+            )
         hub.greet(connection)
 
-    def _opened(self, scope: Scope, request: Request, *, resumed: bool) -> ConnectionOpened:
+    def _opened(self, request: Request, *, tls: bool, resumed: bool) -> ConnectionOpened:
         agent = describe(request.user_agent)
         hello = request.hello
         return ConnectionOpened(
             address_prefix=request.prefix,
             behind_proxy=request.behind_proxy,
-            tls=scope.get("scheme") == "wss",
+            tls=tls,
             origin=None if request.origin is None else printable(request.origin, 128),
             app=hello.app,
             release=hello.release,
@@ -134,7 +162,7 @@ class UpdatesEndpoint:
             previous=hello.previous,
         )
 
-    def _welcome(self, connection: Connection, client_id: str, replay: Replay) -> None:
+    def _welcome(self, connection: Connection, client_id: str, replay: Replay) -> bytes:
         welcome = encode_json(
             {
                 "type": "welcome",
@@ -148,36 +176,27 @@ class UpdatesEndpoint:
                 "time": self._hub.wall() // 1000,
             }
         )
-        frames = [text_frame(welcome), *(text_frame(update.message()) for update in replay.updates)]
-        connection.write(b"".join(frames))
-        connection.messages_out += len(replay.updates)
+        return b"".join((text_frame(welcome), *(text_frame(update.message()) for update in replay.updates)))
 
-    async def _refuse(self, refusal: Refusal, request: Request, send: Send) -> None:
-        client = request.hello.client
+    def _refuse(self, refusal: Refusal, handshake: Handshake) -> None:
+        client = handshake.request.hello.client
         ref = client_ref(self._client_key, client) if client is not None else None
-        self._rejections.record(refusal, request, ref)
-        try:
-            if refusal.close_code is None:
-                await _plain_http(refusal, send)
-            else:
-                await _accept_and_close(refusal, refusal.close_code, request, send)
-        except ClientDisconnected:
+        self._rejections.record(refusal, handshake.request, ref)
+        if refusal.close_code is None:
+            handshake.socket.answer(_plain_http(refusal))
             return
+        opening = handshake.switching
+        if refusal.retry_after_ms is not None:
+            hint = {"type": "go_away", "reason": refusal.reason, "retry_after_ms": refusal.retry_after_ms}
+            opening += message_frame(hint)
+        handshake.socket.refuse(opening, refusal.reason, refusal.close_code)
+        self._hub.expect_end(handshake.socket)
 
 
-async def _accept_and_close(refusal: Refusal, code: int, request: Request, send: Send) -> None:
-    subprotocol = SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None
-    await send({"type": "websocket.accept", "subprotocol": subprotocol})
-    if refusal.retry_after_ms is not None:
-        hint = {"type": "go_away", "reason": refusal.reason, "retry_after_ms": refusal.retry_after_ms}
-        await send({"type": "websocket.send", "text": encode_json(hint).decode()})
-    await send({"type": "websocket.close", "code": code, "reason": refusal.reason})
-
-
-async def _plain_http(refusal: Refusal, send: Send) -> None:
-    headers = [(b"content-type", b"application/problem+json")]
-    if refusal.retry_after_ms is not None:
-        headers.append((b"retry-after", str(-(-refusal.retry_after_ms // 1000)).encode()))
+def _plain_http(refusal: Refusal) -> bytes:
     problem = {"type": "about:blank", "status": refusal.status, "title": refusal.reason, "detail": refusal.detail}
-    await send({"type": "websocket.http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": encode_json(problem)})
+    body = encode_json(problem)
+    if refusal.retry_after_ms is None:
+        return plain_response(refusal.status, b"application/problem+json", body)
+    retry_after = b"%d" % -(-refusal.retry_after_ms // 1000)
+    return plain_response(refusal.status, b"application/problem+json", body, (b"retry-after", retry_after))

@@ -20,6 +20,7 @@ from pulsetrail.identity import address_prefix
 from pulsetrail.origins import Origins
 from pulsetrail.rates import RateLimiter
 from pulsetrail_service.auth import Authenticator, Forbidden, Identity, Unauthorized
+from pulsetrail_service.upgrade import Upgrade, subprotocols
 
 SUBPROTOCOL: Final = "pulsetrail.v1"
 
@@ -112,16 +113,10 @@ class Request(NamedTuple):
     hello: Hello
 
 
-def read_request(
-    client: tuple[str, int] | None,
-    headers: list[tuple[bytes, bytes]],
-    subprotocols: list[str],
-    query: bytes,
-    trusted: Networks,
-) -> Request:
-    """The parts of an ASGI WebSocket scope that matter here."""
-    found = dict(reversed(headers))
-    peer = peer_address(client, headers, trusted)
+def read_request(upgrade: Upgrade, trusted: Networks) -> Request:
+    """The parts of an upgrade request that matter here."""
+    found = dict(reversed(upgrade.headers))
+    peer = peer_address(upgrade.client, upgrade.headers, trusted)
 
     def text(name: bytes) -> str | None:
         value = found.get(name)
@@ -135,8 +130,8 @@ def read_request(
         host=text(b"host"),
         authorization=text(b"authorization"),
         user_agent=text(b"user-agent") or "",
-        subprotocols=subprotocols,
-        hello=parse_query(query),
+        subprotocols=subprotocols(upgrade.headers),
+        hello=parse_query(upgrade.query),
     )
 
 

@@ -20,6 +20,7 @@ from pulsetrail.lifecycle import Limits
 from pulsetrail_service.connections import Connection
 from pulsetrail_service.frames import message_frame
 from pulsetrail_service.heartbeat import Wheel
+from pulsetrail_service.protocol import WebSocket
 from pulsetrail_service.recorder import Recorder
 
 CLOSE_TIMEOUT: Final = 2.0
@@ -60,7 +61,7 @@ class Hub:
         self._open: dict[Connection, None] = {}
         self._snapshot: tuple[Connection, ...] | None = ()
         self._probes: deque[tuple[float, Connection]] = deque()
-        self._closing: deque[tuple[float, Connection]] = deque()
+        self._closing: deque[tuple[float, WebSocket]] = deque()
         self._tokens: list[tuple[float, int, Connection]] = []
         self._token_of: dict[Connection, float] = {}
         self._order = 0
@@ -109,7 +110,11 @@ class Hub:
         """Close a connection for a reason of the server's; ``lost`` follows when its socket is gone."""
         if connection.socket.end(reason, code_for(reason) if code is None else code, detail):
             self.wheel.leave(connection, connection.slot)
-            self._closing.append((self.clock() + CLOSE_TIMEOUT, connection))
+            self.expect_end(connection.socket)
+
+    def expect_end(self, socket: WebSocket) -> None:
+        """Drop a socket whose close frame is sent, if its peer does not answer in time."""
+        self._closing.append((self.clock() + CLOSE_TIMEOUT, socket))
 
     def lost(self, connection: Connection) -> None:
         """The socket is gone: put the end on record."""
@@ -174,9 +179,9 @@ class Hub:
         while self._probes and self._probes[0][0] <= now:
             self._probe(self._probes.popleft()[1], now)
         while self._closing and self._closing[0][0] <= now:
-            connection = self._closing.popleft()[1]
-            if connection in self._open:
-                connection.socket.abort()
+            socket = self._closing.popleft()[1]
+            if not socket.disconnected:
+                socket.abort()
         while self._tokens and self._tokens[0][0] <= self.wall() / 1e6:
             expires, _, connection = heapq.heappop(self._tokens)
             if self._token_of.get(connection) == expires:

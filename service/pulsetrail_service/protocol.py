@@ -1,10 +1,11 @@
-"""The WebSocket protocol class: uvicorn's, with eyes.
+"""The WebSocket protocol class: moves bytes, and keeps what it sees of an end as ``Evidence``.
 
-Stock uvicorn reports a FIN, a RST, a close without code and its own ping timeout all as 1005. This subclass keeps what
-it sees of an end as ``Evidence``. The endpoint *adopts* an accepted socket: from then on frames go straight to a
-``Listener``, without a task, a queue or an ASGI message for each, and the endpoint's own task is over.
+Stock servers report a FIN, a RST, a close without code and their own ping timeout all as 1005; here they stay apart.
+Frames go straight to a ``Listener``, without a task, a queue or a message object for each.
 
-HTTP on the same port and WebSockets that nobody adopts behave as in uvicorn.
+What a page sends in the ordinary course of things is one short masked text frame at a time (``frames.short_text``).
+Everything else (fragments, several frames at once, control frames, mistakes) is for the parser of ``websockets``, which
+a socket gets when it first needs it: most never do, and are spared its memory.
 """
 
 from __future__ import annotations
@@ -12,25 +13,29 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from typing import Any, Protocol, cast
+from collections.abc import MutableSet
+from typing import Any, Final, Protocol, cast
 
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import Frame, Opcode
+from websockets.protocol import Protocol as Framing
+from websockets.protocol import Side
 
 from pulsetrail.close_codes import Reason
 from pulsetrail.events import Evidence, Layers, TcpInfo
 from pulsetrail.evidence import NO_STATUS
+from pulsetrail_service.frames import is_short_pong, short_text
 from pulsetrail_service.tcp_info import read_tcp_info, tune
 
-logger = logging.getLogger("pulsetrail.gateway")
+EARLY_BYTES: Final = 65_536
+"""What a client may send before its handshake is answered, though RFC 6455 tells it to wait."""
 
-EXTENSION = "pulsetrail.socket"
-"""Key in the ASGI scope's extensions under which the endpoint finds its socket."""
+logger = logging.getLogger("pulsetrail.gateway")
+_framing_logger = logging.getLogger("websockets.server")
 
 
 class Listener(Protocol):
-    """Who hears of an adopted socket. Calls come from the event loop, in order, and do not await."""
+    """Who hears of an accepted socket. Calls come from the event loop, in order, and do not await."""
 
     def text(self, data: bytes) -> None:
         """A whole text message."""
@@ -48,59 +53,100 @@ class Listener(Protocol):
         """The socket is gone; ``WebSocket.evidence`` says how."""
 
 
-class WebSocket(WebSocketsSansIOProtocol):
+class WebSocket(asyncio.Protocol):
     """One server-side WebSocket; see the module."""
 
-    listener: Listener | None = None
-    decision: Reason | None = None
-    """Why the server ended it, if it was the server."""
-    detail: str | None = None
-    _eof = False
-    _exception: Exception | None = None
-    _first_actor = "nobody"
-    _frame_error: str | None = None
-    _tcp: TcpInfo | None = None
-    _bytes_unsent = 0
-    _last_byte = 0.0
-    bytes_in = 0
+    __slots__ = (
+        "_bytes_unsent",
+        "_early",
+        "_eof",
+        "_exception",
+        "_first_actor",
+        "_fragments",
+        "_fragments_opcode",
+        "_frame_error",
+        "_framing",
+        "_last_byte",
+        "_loop",
+        "_max_message_bytes",
+        "_siblings",
+        "_tcp",
+        "bytes_in",
+        "close_sent",
+        "decision",
+        "detail",
+        "disconnected",
+        "listener",
+        "transport",
+    )
 
-    # --- adoption ---
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        siblings: MutableSet[Any],
+        max_message_bytes: int,
+    ) -> None:
+        """Take over a transport whose request for an upgrade has been read; ``siblings`` are the server's open
+        connections, which it tells to ``shutdown``."""
+        self.transport = transport
+        self.listener: Listener | None = None
+        self.decision: Reason | None = None
+        """Why the server ended it, if it was the server."""
+        self.detail: str | None = None
+        self.close_sent = False
+        self.disconnected = False
+        self.bytes_in = 0
+        self._loop = loop
+        self._siblings = siblings
+        self._max_message_bytes = max_message_bytes
+        self._framing: Framing | None = None
+        self._fragments: list[bytes] = []
+        self._fragments_opcode = Opcode.TEXT
+        self._early = b""
+        self._eof = False
+        self._exception: Exception | None = None
+        self._first_actor = "nobody"
+        self._frame_error: str | None = None
+        self._tcp: TcpInfo | None = None
+        self._bytes_unsent = 0
+        self._last_byte = 0.0
+        siblings.add(self)
 
-    async def run_asgi(self) -> None:
-        cast("dict[str, Any]", self.scope["extensions"])[EXTENSION] = self
-        try:
-            await self.app(self.scope, self.receive, self.send)
-        except Exception:
-            self.logger.exception("Exception in ASGI application\n")
-            self.send_500_response()
-        if self.listener is not None:
-            # What the handshake needed is not needed for the hours that follow.
-            del self.scope, self.request, self.response
-            self.default_headers = []
-        elif self.close_timer is None:
-            self.transport.close()
+    # --- the handshake's answer ---
 
-    def adopt(self, listener: Listener, *, write_buffer: int, user_timeout: float) -> None:
-        """Send everything from now on to ``listener``; call it right after the accept.
+    def accept(self, opening: bytes, listener: Listener, *, write_buffer: int, user_timeout: float) -> None:
+        """Write the ``opening`` (the 101 and the first frames) and send everything from now on to ``listener``.
 
         ``write_buffer`` is the number of unsent bytes at which the listener is told that the client cannot keep up,
         ``user_timeout`` the seconds of ``TCP_USER_TIMEOUT``.
         """
         self.listener = listener
-        self._last_byte = self.loop.time()
+        self._last_byte = self._loop.time()
         if self.is_gone:
             # It went while it was being accepted, and nobody was listening yet. Its transport is of no more use.
-            self.loop.call_soon(listener.lost)
+            self._loop.call_soon(listener.lost)
             return
         self.transport.set_write_buffer_limits(high=write_buffer)
         tune(self.transport, user_timeout)
-        if self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
-        while not self.queue.empty():
-            message = cast("dict[str, Any]", self.queue.get_nowait())
-            if message.get("text") is not None:
-                listener.text(message["text"].encode())
+        self.transport.write(opening)
+        if self._early:
+            early, self._early = self._early, b""
+            self._loop.call_soon(self.data_received, early)
+
+    def refuse(self, opening: bytes, reason: Reason, code: int) -> None:
+        """Write the ``opening`` and close at once with ``code``, which a browser can read, unlike a status."""
+        if not self.is_gone:
+            self.transport.write(opening)
+            self._parser().send_close(code, reason)
+            self._flush()
+            self.close_sent = True
+
+    def answer(self, response: bytes) -> None:
+        """Write a plain HTTP response instead of the 101, and close."""
+        if not self.is_gone:
+            self.transport.write(response)
+            self.transport.close()
 
     @property
     def is_gone(self) -> bool:
@@ -110,41 +156,48 @@ class WebSocket(WebSocketsSansIOProtocol):
     # --- events of the transport ---
 
     def data_received(self, data: bytes) -> None:
-        if self.listener is None:
-            super().data_received(data)
-            self._answer_unreadable_handshake()
+        listener = self.listener
+        if listener is None and not self.close_sent:
+            self._too_early(data)
             return
-        self._last_byte = self.loop.time()
+        self._last_byte = self._loop.time()
         self.bytes_in += len(data)
-        self.conn.receive_data(data)
         try:
-            for frame in self.conn.events_received():
-                self._frame_received(cast("Frame", frame))
+            if self._framing is None and listener is not None:
+                payload = short_text(data)
+                if payload is not None:
+                    listener.text(payload)
+                    return
+                if is_short_pong(data):
+                    listener.pong()
+                    return
+            self._parse(data)
         except Exception:
             logger.exception("a message could not be handled")
             self.end(Reason.INTERNAL_ERROR, 1011, "a message could not be handled")
-            return
-        if self.conn.parser_exc is not None:
-            self._give_up_on_frames(self.conn.parser_exc)
+
+    def _too_early(self, data: bytes) -> None:
+        self._early += data
+        if len(self._early) > EARLY_BYTES:
+            self.abort()
+
+    def _parse(self, data: bytes) -> None:
+        framing = self._parser()
+        framing.receive_data(data)
+        for frame in framing.events_received():
+            self._frame_received(cast("Frame", frame))
+        if framing.parser_exc is not None:
+            self._give_up_on_frames(framing.parser_exc)
         else:
             self._flush()
 
-    def _answer_unreadable_handshake(self) -> None:
-        """uvicorn leaves a handshake that websockets cannot read (a header line above 8 KiB, too many of them) without
-        an answer, and its page connecting for ever."""
-        error = self.conn.handshake_exc
-        if self.handshake_initiated or error is None or self.transport.is_closing():
-            return
-        body = b"The handshake cannot be read: " + str(error).encode("ascii", "replace")[:200] + b"\n"
-        head = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: text/plain\r\nConnection: close\r\n"
-        self.transport.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        self.transport.close()
+    def _parser(self) -> Framing:
+        if self._framing is None:
+            self._framing = Framing(Side.SERVER, max_size=self._max_message_bytes, logger=_framing_logger)
+        return self._framing
 
     def _frame_received(self, frame: Frame) -> None:
-        assert self.listener is not None  # noqa: S101 - only called for adopted sockets
-        if frame.opcode is Opcode.PONG:
-            self.listener.pong()
-        elif frame.opcode is Opcode.CLOSE:
+        if frame.opcode is Opcode.CLOSE:
             if self._first_actor == "nobody":
                 self._first_actor = "peer"
             self._snapshot()
@@ -153,6 +206,8 @@ class WebSocket(WebSocketsSansIOProtocol):
             self.transport.close()
         elif frame.opcode is Opcode.PING or self.close_sent:
             return  # websockets has queued the pong; after our close frame nothing else counts
+        elif frame.opcode is Opcode.PONG:
+            self._listening().pong()
         elif frame.opcode is Opcode.TEXT and frame.fin:
             self._message(Opcode.TEXT, bytes(frame.data))
         else:
@@ -160,19 +215,22 @@ class WebSocket(WebSocketsSansIOProtocol):
 
     def _fragment(self, frame: Frame) -> None:
         if frame.opcode is not Opcode.CONT:
-            self.curr_msg_data_type = "text" if frame.opcode is Opcode.TEXT else "bytes"
-            self.frames = []
-        self.frames.append(bytes(frame.data))
+            self._fragments_opcode = frame.opcode
+            self._fragments = []
+        self._fragments.append(bytes(frame.data))
         if frame.fin:
-            data, self.frames = b"".join(self.frames), []
-            self._message(Opcode.TEXT if self.curr_msg_data_type == "text" else Opcode.BINARY, data)
+            data, self._fragments = b"".join(self._fragments), []
+            self._message(self._fragments_opcode, data)
+
+    def _listening(self) -> Listener:
+        assert self.listener is not None  # noqa: S101 - without one, the close frame was sent, and nothing gets here
+        return self.listener
 
     def _message(self, opcode: Opcode, data: bytes) -> None:
-        assert self.listener is not None  # noqa: S101 - only called for adopted sockets
         if opcode is Opcode.BINARY:
-            self.listener.binary()
-            return
-        self.listener.text(data)
+            self._listening().binary()
+        else:
+            self._listening().text(data)
 
     def _give_up_on_frames(self, error: Exception) -> None:
         """The peer broke the framing: websockets has queued the close frame with the right code."""
@@ -194,19 +252,21 @@ class WebSocket(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._exception = exc
         self._snapshot()
-        listener = self.listener
-        super().connection_lost(exc)
-        if listener is not None:
-            listener.lost()
+        self.disconnected = True
+        self._siblings.discard(self)
+        if exc is None:
+            self.transport.close()
+        if self.listener is not None:
+            self.listener.lost()
 
     def pause_writing(self) -> None:
-        super().pause_writing()
         if self.listener is not None:
             self.listener.cannot_keep_up()
 
     def shutdown(self) -> None:
+        """The server stops, and what was to be drained is."""
         if self.listener is None:
-            super().shutdown()
+            self.transport.close()
         else:
             self.end(Reason.SERVER_SHUTDOWN, 1012)
 
@@ -224,7 +284,7 @@ class WebSocket(WebSocketsSansIOProtocol):
         self.detail = detail
         self._first_actor = "server"
         self._snapshot()
-        self.conn.send_close(code, reason)
+        self._parser().send_close(code, reason)
         self._flush()
         self.close_sent = True
         return True
@@ -238,7 +298,7 @@ class WebSocket(WebSocketsSansIOProtocol):
         return read_tcp_info(self.transport)
 
     def _flush(self) -> None:
-        output = self.conn.data_to_send()
+        output = self._parser().data_to_send()
         if output and not self.transport.is_closing():
             self.transport.write(b"".join(output))
 
@@ -262,7 +322,9 @@ class WebSocket(WebSocketsSansIOProtocol):
         rtt_us: tuple[int, ...],
     ) -> Evidence:
         """Everything that is known of the end; call it once the socket is gone."""
-        received, sent = self.conn.close_rcvd, self.conn.close_sent
+        framing = self._framing
+        received = framing.close_rcvd if framing is not None else None
+        sent = framing.close_sent if framing is not None else None
         number = getattr(self._exception, "errno", None)
         return Evidence(
             close_received=int(received.code) if received is not None else None,
@@ -279,7 +341,7 @@ class WebSocket(WebSocketsSansIOProtocol):
             bytes_in=self.bytes_in,
             bytes_out=bytes_out,
             bytes_unsent=self._bytes_unsent,
-            last_frame_age_ms=int((self.loop.time() - self._last_byte) * 1000),
+            last_frame_age_ms=int((self._loop.time() - self._last_byte) * 1000),
             misses=misses,
             rtt_us=list(rtt_us),
         )
@@ -287,7 +349,7 @@ class WebSocket(WebSocketsSansIOProtocol):
     @property
     def close_detail(self) -> str | None:
         """The text of the peer's close frame, or what was wrong with its frames."""
-        received = self.conn.close_rcvd
+        received = self._framing.close_rcvd if self._framing is not None else None
         if self._frame_error is not None:
             return self._frame_error
         if self.detail is not None:

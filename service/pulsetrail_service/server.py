@@ -1,4 +1,4 @@
-"""The gateway's server: uvicorn with our protocol class, and an end in order.
+"""The gateway's server: uvicorn with our protocol classes, and an end in order.
 
 On SIGTERM it stops listening, closes the sockets with 1012 over a few seconds, and only then lets uvicorn finish: the
 sockets' ends are on record before the journal is closed by the app's lifespan.
@@ -6,14 +6,17 @@ sockets' ends are on record before the journal is closed by the app's lifespan.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from pulsetrail.bounded_http import BoundedHttp
-from pulsetrail_service.protocol import WebSocket
+from pulsetrail_service.app import Gateway
+from pulsetrail_service.gateway_http import GatewayHttp
 
 BACKLOG = 4096
 """Connections that the kernel accepts for us while the loop is busy: a storm after a restart arrives at once."""
@@ -33,25 +36,21 @@ class GatewayServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def gateway_server(app: ASGIApp, drain: Callable[[], Awaitable[None]], *, max_message_bytes: int) -> GatewayServer:
-    """A server for the app of ``create_app``; ``await server.serve(sockets=[...])`` runs it."""
+def gateway_server(app: ASGIApp, gateway: Gateway) -> GatewayServer:
+    """A server for a gateway and its app (``create_app``); ``await server.serve(sockets=[...])`` runs it."""
     config = uvicorn.Config(
         app,
-        ws=WebSocket,
+        ws="none",
         loop="uvloop",
-        http=BoundedHttp,
+        http=cast("type[asyncio.Protocol]", partial(GatewayHttp, gateway.endpoint)),
         lifespan="on",
         log_config=None,
         log_level="warning",
         access_log=False,
         backlog=BACKLOG,
-        ws_max_size=max_message_bytes,
-        ws_ping_interval=None,
-        ws_ping_timeout=None,
-        ws_per_message_deflate=False,
         proxy_headers=False,
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=10,
     )
-    return GatewayServer(config, drain)
+    return GatewayServer(config, gateway.drain)

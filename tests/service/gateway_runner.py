@@ -111,7 +111,7 @@ def starter(directory: Path) -> Start:
             return ["127.0.0.1:1"]
 
         app = create_app(part, targets=targets)
-        server = gateway_server(app, part.drain, max_message_bytes=chosen.max_message_bytes)
+        server = gateway_server(app, part)
         sock = socket.create_server(("127.0.0.1", 0))
         serving = asyncio.create_task(server.serve(sockets=[sock]))
         try:

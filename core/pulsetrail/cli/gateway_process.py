@@ -63,7 +63,7 @@ async def run_gateway(settings: Settings, index: int, *, collect: bool) -> None:
             )
             routers.append(router(collector))
         app = create_app(gateway, targets=fleet.addresses, routers=routers)
-        server = gateway_server(app, gateway.drain, max_message_bytes=settings.max_message_bytes)
+        server = gateway_server(app, gateway)
         presence = Presence(node_id, "gateway", f"{settings.host}:{settings.port}")
         async with beside(fleet.stay_listed(presence), dead_letters.run(fleet.bury)):
             await serve_until_told(server, settings, data.run / f"{name}.json")

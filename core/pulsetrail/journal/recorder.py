@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -15,8 +17,10 @@ from pulsetrail.identity import ClientIdentity
 from pulsetrail.journal.ownership import Ownership
 from pulsetrail.journal.shedding import REFUSE_HANDSHAKES, SHED_ACCOUNT
 from pulsetrail.journal.store import KEEP_SHIPPED_SECONDS, LaneState, PendingBatch, Store
-from pulsetrail.journal.writer import Group, Writer
+from pulsetrail.journal.writer import Group, Settle, Writer
 from pulsetrail.observer import NullObserver, PipelineObserver
+
+_log = logging.getLogger(__name__)
 
 _KNOWN_CLIENTS: Final = 50_000
 """Clients whose identity was recorded lately and is not recorded again."""
@@ -139,14 +143,31 @@ class Journal:
             JournalFull: the cap is reached.
             JournalFailed: the disk refused, or the journal is closed.
         """
-        group = self._filling if self._filling.events else self._committing
-        if group is None:
+        if not self._filling.events and self._committing is None:
             return
-        if self._closed:
-            raise JournalFailed(self.path, "it is closed")
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        group.waiters.append(waiter)
+
+        def settle(error: JournalError | None) -> None:
+            if waiter.done():  # its task was cancelled
+                return
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
+
+        self.when_durable(settle)
         await waiter
+
+    def when_durable(self, settle: Settle) -> None:
+        """Call ``settle`` on the loop when everything recorded in this turn of it is committed, with the error if it
+        was refused; ``durable`` without a task."""
+        group = self._filling if self._filling.events else self._committing
+        if self._closed:
+            settle(JournalFailed(self.path, "it is closed"))
+        elif group is None:
+            settle(None)
+        else:
+            group.waiters.append(settle)
 
     def _remember(self, identity: ClientIdentity) -> None:
         known = self._known
@@ -183,13 +204,11 @@ class Journal:
         self._committing = None
         if self._filling.events:
             self._hand_over()
-        for waiter in group.waiters:
-            if waiter.done():  # its task was cancelled
-                continue
-            if error is None:
-                waiter.set_result(None)
-            else:
-                waiter.set_exception(type(error)(*error.args))
+        for settle in group.waiters:
+            try:
+                settle(None if error is None else type(error)(*error.args))
+            except Exception:  # one that fails must not keep the others waiting
+                _log.exception("What waited for the journal %s failed", self.path)
         if error is None:
             self._tell(shards)
 
@@ -216,10 +235,8 @@ class Journal:
         if self._filling.events and self._committing is None:
             self._hand_over()
         while self._committing is not None:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._committing.waiters.append(waiter)
-            await asyncio.wait((waiter,))
-            waiter.exception()  # retrieved here; those who need it wait for themselves
+            with suppress(JournalError):  # those who need it wait for themselves
+                await self.durable()
         self._closed = True
         await asyncio.to_thread(self._writer.stop)
         if remove:

@@ -35,6 +35,10 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
+Settle = Callable[[JournalError | None], None]
+"""Told of a group's commit, with the error if it was refused."""
+
+
 class Group:
     """What is committed together: the events of one turn of the event loop, or of the previous commit's time."""
 
@@ -43,7 +47,7 @@ class Group:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.identities: list[ClientIdentity] = []
-        self.waiters: list[asyncio.Future[None]] = []
+        self.waiters: list[Settle] = []
 
 
 Finished = Callable[[Group, JournalError | None, frozenset[int]], None]
