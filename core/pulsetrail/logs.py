@@ -51,11 +51,17 @@ _NOT_IN_LINES: Final = ("evidence", "tcp")
 """Parts of a payload that are for programs; the log has them."""
 _REASONS: Final = frozenset(map(str, Reason))
 _MASKS: Final = (
-    (re.compile(r"(?<=://)[^/\s\"'@]+@"), "***@"),  # user:password@host
-    (re.compile(r"(?i)\b(bearer |ticket\.)[\w.~+/=-]+"), r"\1***"),
-    (re.compile(r"(?i)\b((?:key|token|password|secret|ticket)=)[^&\s\"'\\]+"), r"\1***"),
-    (re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"), "***"),  # a JWT
+    (("://",), re.compile(r"(?<=://)[^/\s\"'@]+@"), "***@"),  # user:password@host
+    (("bearer ", "ticket."), re.compile(r"(?i)\b(bearer |ticket\.)[\w.~+/=-]+"), r"\1***"),
+    (
+        ("key=", "token=", "password=", "secret=", "ticket="),
+        re.compile(r"(?i)\b((?:key|token|password|secret|ticket)=)[^&\s\"'\\]+"),
+        r"\1***",
+    ),
+    (("eyj",), re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"), "***"),  # a JWT
 )
+"""What credentials look like. Without one of the words before it (in lower case) a pattern cannot match, and to see that
+costs a thirtieth of trying it: 2 us a line instead of 70."""
 
 _events = logging.getLogger("pulsetrail.events")
 
@@ -120,8 +126,10 @@ def log_event(event: Event) -> None:
 
 def mask(text: str) -> str:
     """The text without credentials: those of URLs, bearer tokens, tickets, keys in queries."""
-    for pattern, replacement in _MASKS:
-        text = pattern.sub(replacement, text)
+    lowered = text.lower()
+    for words, pattern, replacement in _MASKS:
+        if any(word in lowered for word in words):
+            text = pattern.sub(replacement, text)
     return text
 
 

@@ -99,6 +99,12 @@ def _device(lowered: str, os: str) -> str:
     return "desktop" if os in _DESKTOPS else OTHER
 
 
+def load() -> None:
+    """Make the patterns now: that takes a good part of a second, which the first handshake would hold everybody up
+    for."""
+    _parse("Mozilla/5.0 (X11; Linux x86_64)")
+
+
 def describe(user_agent: str) -> Agent:
     """Browser family, operating system and device of a ``User-Agent`` header; cached, total, never raises.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Response
 
-from pulsetrail import __version__
+from pulsetrail import __version__, user_agents
 from pulsetrail.addresses import networks
 from pulsetrail.journal import Journal
 from pulsetrail.lifecycle import Limits
@@ -133,6 +133,7 @@ class Gateway:
 
     async def start(self) -> None:
         """End what a crash left open, say that this node began, and run."""
+        user_agents.load()
         ended = await self.journal.recover()
         if ended:
             logger.warning("%d connections were open when this node last ended; they are recorded as lost", ended)
