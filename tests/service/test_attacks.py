@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import time
 
 import httpx
 import pytest
@@ -62,6 +63,29 @@ async def test_a_handshake_that_cannot_be_read_is_answered(gateway: Start, heade
         assert said.startswith(b"HTTP/1.1 431")
         writer.close()
         await writer.wait_closed()
+
+
+@pytest.mark.parametrize(("frames", "answered"), [(1, True), (4000, False)])
+async def test_what_comes_before_the_answer_waits_for_it_within_a_bound(
+    gateway: Start, frames: int, answered: bool
+) -> None:
+    early = frame(0x1, b'{"type":"probe","id":7}') * frames
+    async with gateway() as running:
+        running.gateway.journal._writer._queue.put(lambda: time.sleep(0.5))  # a disk that takes its time
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(UPGRADE + b"\r\n")
+        await asyncio.sleep(0.1)
+        writer.write(early)
+        said = b""
+        try:
+            async with asyncio.timeout(5):
+                while b"probe_ok" not in said and (part := await reader.read(65536)):
+                    said += part
+        except ConnectionResetError:
+            pass
+        writer.close()
+        assert (b"probe_ok" in said) is answered
+        await running.event("connection.closed")  # on record as opened, so it ends, answered or not
 
 
 @pytest.mark.parametrize(
