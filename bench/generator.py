@@ -25,6 +25,9 @@ IDLE_SERVER = 0.85
 
 ANSWER_SECONDS = 180.0
 
+_GENTLE = 200
+"""Connections under way at a time where it is not the connecting that is measured."""
+
 _SPARE_FILES = 64
 
 
@@ -163,6 +166,20 @@ class Clients:
             p50=max(one["p50"] for one in said) / 1e6,
             p99=max(one["p99"] for one in said) / 1e6,
         )
+
+    async def open_all(
+        self, address: tuple[str, int, str], count: int, *, welcome: bool, group: int = 1, receive_buffer: int = 0
+    ) -> None:
+        """``open`` where how long it takes does not matter.
+
+        Raises:
+            BenchError: some could not connect.
+        """
+        opened = await self.open(
+            address, count, window=_GENTLE, welcome=welcome, group=group, receive_buffer=receive_buffer
+        )
+        if opened.failed:
+            raise BenchError(f"{opened.failed} of {count} clients could not connect: {opened.why}.")
 
     async def expect(self, messages: int, group: int = 1) -> None:
         """Count from now on; ``received`` tells when every connection has so many messages."""

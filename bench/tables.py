@@ -51,11 +51,10 @@ def bound(judgement: Judgement) -> str:
 
 
 def measured_columns(outcome: Outcome) -> list[str]:
-    """Headings of ``measured_rows``: per figure its value and what ours is of it."""
-    first = outcome.contestants[0] if outcome.contestants else ""
+    """Headings of ``measured_rows``: of each figure its value, and the first contestant's divided by it."""
     columns = ["contestant"]
     for figure in outcome.figures:
-        columns += [f"{figure.title}, {figure.unit}", f"{first} ÷ it"]
+        columns += [f"{figure.title}, {figure.unit}", "ratio"]
     return columns
 
 

@@ -18,22 +18,25 @@ async def post(port: int, path: str, body: str, content_type: str = "application
         writer.close()
 
 
-async def post_all(port: int, path: str, count: int, body: Callable[[], str], *, connections: int) -> None:
-    """``count`` requests over so many connections, each with one under way at any time; ``body`` is called when a
-    request is sent.
+async def post_all(
+    port: int, path: str, count: int, body: Callable[[], str], *, connections: int, pause: float = 0.0
+) -> None:
+    """``count`` requests over so many connections, one under way on each, ``pause`` seconds after each answer;
+    ``body`` is called when a request is sent.
 
     Raises:
         BenchError: one was not answered with 2xx.
     """
     numbers = iter(range(count))
-    await asyncio.gather(*(_post_some(port, path, numbers, body) for _ in range(connections)))
+    await asyncio.gather(*(_post_some(port, path, numbers, body, pause) for _ in range(connections)))
 
 
-async def _post_some(port: int, path: str, numbers: Iterator[int], body: Callable[[], str]) -> None:
+async def _post_some(port: int, path: str, numbers: Iterator[int], body: Callable[[], str], pause: float) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         for _ in numbers:
             await _request(reader, writer, path, body(), "application/json")
+            await asyncio.sleep(pause)
     finally:
         writer.close()
 

@@ -33,6 +33,10 @@ SETTINGS: Final = {
 
 _ENVELOPE: Final = len('{"type":"update","stream_position":100,"topic":"bench","data":}')
 
+_PAUSE: Final = 0.003
+"""Seconds between an answer and the next update: the gateway has begun to write the last one to everybody, which with
+thousands of clients takes it several times as long."""
+
 
 class Pulsetrail(Server):
     """The product, started as anybody would."""
@@ -88,17 +92,17 @@ class Pulsetrail(Server):
         return resident_bytes(self.serving)
 
     async def publish(self, count: int, size: int) -> None:
-        """By ``POST /v1/updates``, one request under way: the next one is there when the gateway has written the last
-        update to everybody, and no two are written together."""
-        await self.publish_joined(count, size, publishers=1)
+        """By ``POST /v1/updates``, a request at a time: the next one comes while the gateway writes the last update to
+        everybody, so that it neither waits nor writes two at once."""
+        await self.publish_joined(count, size, publishers=1, pause=_PAUSE)
 
-    async def publish_joined(self, count: int, size: int, *, publishers: int) -> None:
-        """The same with several requests under way: updates that come while others are written share a write."""
+    async def publish_joined(self, count: int, size: int, *, publishers: int, pause: float = 0.0) -> None:
+        """The same with several requests at a time: updates that come while others are written share a write."""
 
         def body() -> str:
             return f'{{"topic":"bench","data":{message(size - _ENVELOPE)}}}'
 
-        await post_all(self.port, "/v1/updates", count, body, connections=publishers)
+        await post_all(self.port, "/v1/updates", count, body, connections=publishers, pause=pause)
 
     async def metrics(self) -> dict[str, float]:
         """The samples of ``/metrics`` by name, those with several labels added up (histogram buckets left out)."""

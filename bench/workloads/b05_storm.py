@@ -93,9 +93,9 @@ WORKLOAD = Workload(
     contestants=("pulsetrail", "fastapi", "ws", "nchan"),
     figures=(
         Figure("rate", "connected", "clients/s"),
-        Figure("cpu", "CPU of the server process", "µs/client", "lower"),
-        Figure("all", "CPU of everything until it is quiet", "µs/client", "lower"),
-        Figure("p99", "p99 until connected", "ms", "lower"),
+        Figure("cpu", "server CPU", "µs/client", "lower"),
+        Figure("all", "CPU of all of it", "µs/client", "lower"),
+        Figure("p99", "p99", "ms", "lower"),
     ),
     asked=(Asked("rate", 1.2, "fastapi"),),
     run=run,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 
@@ -9,11 +10,15 @@ from bench.servers import Nchan, PlainFastApi, Pulsetrail, RawC, RawPython, Serv
 from bench.stage import BenchError, Stage
 
 
-async def started(stage: Stage, stack: AsyncExitStack, **settings: str) -> dict[str, Server]:
+async def started(
+    stage: Stage, stack: AsyncExitStack, *, shared: Mapping[str, str] | None = None, **settings: str
+) -> dict[str, Server]:
     """The workload's contestants by name, running until the stack unwinds; one that cannot be started here is left out,
-    and the run says so. ``settings`` are Pulsetrail's, where they differ from the usual ones."""
+    and the run says so. ``shared`` says which contestants are another's server used in another way; ``settings`` are
+    Pulsetrail's, where they differ from the usual ones."""
     servers: dict[str, Server] = {}
-    for name in list(stage.contestants):
+    wanted = dict.fromkeys((shared or {}).get(name, name) for name in stage.contestants)
+    for name in wanted:
         server = contestant(stage, name, **settings)
         stage.say(f"starting {name}")
         stack.push_async_callback(server.stop)
