@@ -16,6 +16,7 @@ from pulsetrail.metrics import (
     DURATION,
     FLAPPING,
     HEARTBEAT_RTT,
+    LOG_EVENTS,
     MISSED,
     OPENED,
     OTHER,
@@ -78,6 +79,7 @@ def domain_families(figures: DomainFigures) -> list[Metric]:
         _gauge(STALE, [((), figures.stale_clients)]),
         _counter(RECONNECTS, _single(figures.reconnects)),
         _counter(VERDICTS, _single(figures.verdicts)),
+        _counter(LOG_EVENTS, _single(figures.events)),
         _counter(SOURCE_GAPS, [((), figures.source_gaps)]),
     ]
     if figures.flapping_clients is not None:

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from pulsetrail.close_codes import CLIENT_CAUSES, Initiator, Reason
-from pulsetrail.events import EventClass
+from pulsetrail.events import CATALOGUE, EventClass
 
 OTHER: Final = "other"
 
@@ -167,6 +167,12 @@ LOG_LINES_DROPPED: Final = Instrument(
     "pulsetrail_log_lines_dropped_total", "counter", "Log lines that standard output did not take in time."
 )
 
+LOG_EVENTS: Final = Instrument(
+    "pulsetrail_log_events_total",
+    "counter",
+    "Events in the log, by type, as far as they are folded.",
+    {"type": (*CATALOGUE, OTHER)},
+)
 DISCONNECTIONS: Final = Instrument(
     "ws_updates_disconnections_total",
     "counter",

@@ -1,7 +1,7 @@
 """The service's own live figures as updates on topic ``telemetry``: what the Monitor page shows.
 
-They come from the projections, by way of the metrics' snapshots, like everything else that says something about the
-domain; nothing is counted here.
+They come from the metrics' snapshots: those of the domain, which the projections fold from the log, and those of the
+pipeline, one for all processes of this host. Nothing is counted here.
 """
 
 from __future__ import annotations
@@ -9,13 +9,40 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from pulsetrail.errors import LogUnavailable
-from pulsetrail.metrics_snapshot import Family, SnapshotReader
+from pulsetrail.metrics import (
+    BREAKER_STATE,
+    EVENT_LOOP_LAG,
+    EVENTS_DROPPED,
+    JOURNAL_BYTES,
+    JOURNAL_COMMIT,
+    JOURNAL_OLDEST,
+    JOURNAL_ROWS,
+    PARTITIONS_AHEAD,
+    PROJECTION_DEAD_LETTERS,
+    PROJECTION_LAG_EVENTS,
+    PROJECTION_LAG_SECONDS,
+    Instrument,
+)
+from pulsetrail.metrics_snapshot import Family, Snapshot, SnapshotReader
 from pulsetrail_service.updates import Broadcaster
 
 TOPIC: Final = "telemetry"
+
+Merge = Callable[[Iterable[float]], float]
+
+_MERGES: Final[tuple[tuple[Merge, tuple[Instrument, ...]], ...]] = (
+    (sum, (JOURNAL_ROWS, JOURNAL_BYTES, EVENTS_DROPPED, PROJECTION_DEAD_LETTERS, JOURNAL_COMMIT, EVENT_LOOP_LAG)),
+    (max, (JOURNAL_OLDEST, PROJECTION_LAG_EVENTS, PROJECTION_LAG_SECONDS, BREAKER_STATE)),
+    (min, (PARTITIONS_AHEAD,)),
+)
+_OF_ALL_PROCESSES: Final = {one.name.removesuffix("_total"): merge for merge, those in _MERGES for one in those}
+"""The pipeline's figures that are published, by the name of their family, and how those of several processes make one:
+what waits adds up, and of ages and states the worst counts."""
 
 logger = logging.getLogger("pulsetrail.gateway")
 
@@ -34,27 +61,55 @@ async def publish_live_figures(broadcaster: Broadcaster, reader: SnapshotReader,
 
 
 def read_live_figures(reader: SnapshotReader) -> dict[str, Any]:
-    """The domain's figures now: one key a metric, summed to a number, or a table of its label's values.
+    """The figures now, by the metric's name without ``_total``.
 
-    ``current`` is false while no projector exports any.
+    ``figures`` are the domain's: a number, a table by the label's value (several labels joined by ``/``; zeros are left
+    out), or a histogram with its cumulative buckets by upper bound, ``sum`` and ``count``. ``current`` is false, and
+    there are none, while no projector exports any. ``pipeline`` are the pipeline's, in the same forms but without
+    labels, for ``processes`` together.
     """
-    families = next((s.domain for s in reversed(reader.snapshots()) if s.domain is not None), None)
-    figures = {family.name: _figure(family) for family in families or []}
-    return {"time": time.time_ns() // 1_000_000, "current": families is not None, "figures": figures}
+    snapshots = reader.snapshots()
+    families = next((s.domain for s in reversed(snapshots) if s.domain is not None), None)
+    return {
+        "time": time.time_ns() // 1_000_000,
+        "current": families is not None,
+        "figures": {family.name: _figure(family) for family in families or []},
+        "pipeline": _pipeline(snapshots),
+        "processes": [snapshot.process for snapshot in snapshots],
+    }
 
 
 def _figure(family: Family) -> Any:
     if family.kind == "histogram":
-        return {
-            labels["le"] if name.endswith("_bucket") else name.rpartition("_")[2]: value
-            for name, labels, value in family.samples
-        }
+        return _histogram([family])
     samples = [(labels, value) for _, labels, value in family.samples]
     if samples and not any(labels for labels, _ in samples):
         return sum(value for _, value in samples)
-    table: dict[str, float] = {}
+    table: defaultdict[str, float] = defaultdict(float)
     for labels, value in samples:
-        key = next(iter(labels.values()))
         if value:
-            table[key] = table.get(key, 0) + value
+            table["/".join(labels.values())] += value
     return table
+
+
+def _pipeline(snapshots: Sequence[Snapshot]) -> dict[str, Any]:
+    found: defaultdict[str, list[Family]] = defaultdict(list)
+    for snapshot in snapshots:
+        for family in snapshot.pipeline:
+            if family.name in _OF_ALL_PROCESSES:
+                found[family.name].append(family)
+    return {
+        name: _histogram(families)
+        if families[0].kind == "histogram"
+        else _OF_ALL_PROCESSES[name](value for family in families for _, _, value in family.samples)
+        for name, families in found.items()
+        if any(family.samples for family in families)
+    }
+
+
+def _histogram(families: Sequence[Family]) -> dict[str, float]:
+    merged: defaultdict[str, float] = defaultdict(float)
+    for family in families:
+        for name, labels, value in family.samples:
+            merged[labels["le"] if name.endswith("_bucket") else name.rpartition("_")[2]] += value
+    return merged

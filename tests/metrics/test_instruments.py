@@ -21,6 +21,7 @@ FIGURES = DomainFigures(
     stale_clients=1,
     flapping_clients=0,
     disconnections={("normal", "client"): 4, ("peer_reset", "unknown"): 2},
+    events={"connection.opened": 12},
     handshakes_rejected={"rate_limited": 5},
     reconnects={"peer_reset": 2},
     verdicts={"unknown": 1},

@@ -37,6 +37,8 @@ class DomainFigures:
     """``None`` while no penalty is folded: no figure is better than a wrong 0."""
     disconnections: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """By (reason, initiator)."""
+    events: Mapping[str, int] = field(default_factory=dict)
+    """Events that are folded, by type."""
     handshakes_rejected: Mapping[str, int] = field(default_factory=dict)
     reconnects: Mapping[str, int] = field(default_factory=dict)
     verdicts: Mapping[str, int] = field(default_factory=dict)
@@ -80,6 +82,7 @@ async def figures(connection: Connection) -> DomainFigures:
             for (metric, label, initiator, _), value in totals.items()
             if metric == "disconnections"
         },
+        events=_by_label(totals, "events"),
         handshakes_rejected=_by_label(totals, "handshakes_rejected"),
         reconnects=_by_label(totals, "reconnects"),
         clients={row["node_id"]: row["open_connections"] for row in nodes},

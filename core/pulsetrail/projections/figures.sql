@@ -1,5 +1,5 @@
 -- name: counters
-SELECT metric, label, initiator, bucket, value FROM counters WHERE metric <> 'events'
+SELECT metric, label, initiator, bucket, value FROM counters
 
 -- name: gauges
 SELECT (SELECT count(*) FROM connections WHERE is_stale) AS stale,

@@ -1,0 +1,91 @@
+"""What the service tells its clients of itself, once a second."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from gateway_runner import Start, receive
+from prometheus_client import CollectorRegistry
+
+from pulsetrail.domain_metrics import domain_families
+from pulsetrail.metrics import PipelineMetrics
+from pulsetrail.metrics_snapshot import SnapshotReader, SnapshotWriter
+from pulsetrail.projections.figures import DomainFigures, HistogramFigures
+from pulsetrail_service.live_figures import publish_live_figures, read_live_figures
+
+FIGURES = DomainFigures(
+    connections_opened=12,
+    disconnections={("normal", "client"): 4, ("unknown", "network"): 1, ("unknown", "unknown"): 2},
+    events={"connection.opened": 12, "connection.closed": 7},
+    clients={"otter-0": 3, "otter-1": 2},
+    heartbeat_rtt=HistogramFigures([0.1, 1.0], [9, 1, 0], 1.5),
+)
+
+
+def a_process(directory: Path, name: str) -> tuple[SnapshotWriter, PipelineMetrics]:
+    metrics = PipelineMetrics(CollectorRegistry())
+    return SnapshotWriter(directory, name, metrics.registry), metrics
+
+
+def published(directory: Path) -> Any:
+    """As a client gets it."""
+    return msgspec.json.decode(msgspec.json.encode(read_live_figures(SnapshotReader(directory))))
+
+
+def test_the_figures_of_the_connections_are_those_that_the_projections_export(tmp_path: Path) -> None:
+    writer, _ = a_process(tmp_path, "projector")
+    writer.publish(domain_families(FIGURES))
+    writer.write()
+    said = published(tmp_path)
+    assert said["current"] is True
+    figures = said["figures"]
+    assert figures["ws_updates_clients"] == {"otter-0": 3, "otter-1": 2}
+    assert figures["ws_updates_connections_opened"] == 12
+    assert figures["pulsetrail_log_events"] == {"connection.opened": 12, "connection.closed": 7}
+    assert figures["ws_updates_heartbeat_rtt_seconds"] == {"0.1": 9, "1.0": 10, "+Inf": 10, "count": 10, "sum": 1.5}
+    assert figures["ws_updates_disconnections"] == {"normal/client": 4, "unknown/network": 1, "unknown/unknown": 2}
+    assert "ws_updates_flapping_clients" not in figures, "no figure is better than a wrong 0"
+
+
+def test_the_pipeline_is_that_of_all_processes_and_the_worst_of_their_ages_counts(tmp_path: Path) -> None:
+    for name, rows, oldest in (("gateway-0", 3, 0.5), ("gateway-1", 4, 7.0)):
+        writer, metrics = a_process(tmp_path, name)
+        metrics.journal_size(rows, 4096, oldest)
+        metrics.journal_committed(1, 0.0002)
+        metrics.events_dropped("detail", "journal_full", 2)
+        writer.write()
+    writer, metrics = a_process(tmp_path, "projector")
+    metrics.projection_measured("closes", 10, 0.5, 1)
+    metrics.projection_measured("connections", 40, 2.5, 0)
+    metrics.partitions_measured(7)
+    writer.write()
+    said = published(tmp_path)
+    assert (said["current"], said["figures"]) == (False, {}), "nobody exports the domain"
+    assert said["processes"] == ["gateway-0", "gateway-1", "projector"]
+    commits = said["pipeline"].pop("pulsetrail_journal_commit_seconds")
+    assert (commits["0.0001"], commits["0.00025"], commits["count"]) == (0, 2, 2)
+    assert said["pipeline"] == {
+        "pulsetrail_journal_rows": 7,
+        "pulsetrail_journal_bytes": 8192,
+        "pulsetrail_journal_oldest_seconds": 7.0,
+        "pulsetrail_events_dropped": 4,
+        "pulsetrail_projection_lag_events": 40,
+        "pulsetrail_projection_lag_seconds": 2.5,
+        "pulsetrail_projection_dead_letters": 1,
+        "pulsetrail_partitions_ahead": 7,
+    }
+
+
+async def test_they_reach_every_client_as_updates(gateway: Start, tmp_path: Path) -> None:
+    async with gateway() as running, running.client() as client:
+        await receive(client, "welcome")
+        publishing = asyncio.create_task(
+            publish_live_figures(running.gateway.broadcaster, SnapshotReader(tmp_path / "metrics"), 0.05)
+        )
+        first, second = await receive(client, "update"), await receive(client, "update")
+        publishing.cancel()
+        assert {first["topic"], second["topic"]} == {"telemetry"}
+        assert second["data"]["time"] > first["data"]["time"] > 1_600_000_000_000
