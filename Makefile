@@ -11,31 +11,41 @@ TESTED := $(sort $(dir $(wildcard tests/*/*.py)))
 EMPTY :=
 ALL_TESTS := $(subst $(EMPTY) $(EMPTY),:,$(TESTED))
 
-.PHONY: help run demo test test-client bench lint format lock setup setup-tests setup-bench clean
+.PHONY: help run demo pages test test-client test-web bench lint format lock setup setup-tests setup-bench clean
 
 help:
 	@echo "make run             set up and serve (ARGS=\"--port 9000 --workers 2\")"
 	@echo "make demo            the same, with simulated clients"
+	@echo "make pages           build the Monitor page, if its sources changed; run and demo do it too"
 	@echo "make test            everything that CI runs (ARGS=\"-k journal\" goes to pytest)"
 	@echo "make test-client     the checks of the browser client, its size included"
+	@echo "make test-web        the checks of the Monitor page"
 	@echo "make bench           measure beside peers, 20 minutes (ARGS=\"B3 B5 --rounds 3\" measures a part)"
 	@echo "make lint            the checks without the tests"
 	@echo "make format          format the code"
 	@echo "make lock            bring the lock files up to date with pyproject.toml"
 	@echo "make clean           remove the virtual environment and caches; data stays"
 
-run: setup
+run: setup pages
 	@exec $(BIN)/python -m pulsetrail.cli serve $(ARGS)
 
-demo: setup
+demo: setup pages
 	@exec $(BIN)/python -m pulsetrail.cli demo $(ARGS)
+
+# The service runs without its pages too: that they could not be built must not keep it.
+pages:
+	@scripts/build-web || echo "The Monitor page could not be built; the service runs without it." >&2
 
 test: lint
 	@scripts/test-tools
+	@scripts/test-web
 	$(BIN)/python -m pytest $(ARGS)
 
 test-client: setup-tests
 	@scripts/test-client
+
+test-web:
+	@scripts/test-web
 
 bench: setup-bench
 	@$(BIN)/python -m bench $(ARGS)
@@ -69,7 +79,8 @@ lock: setup-tests
 	$(COMPILE) --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(COMPILE) --group build --group bench --constraint requirements-dev.lock --output-file requirements-bench.lock
 	npm --prefix tests/clients/node install --package-lock-only --no-audit --no-fund
+	npm --prefix web install --package-lock-only --no-audit --no-fund
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/clients/node/node_modules
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/clients/node/node_modules web/node_modules web/dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

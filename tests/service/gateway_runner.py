@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from fastapi import APIRouter
 from prometheus_client import CollectorRegistry
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -86,7 +87,11 @@ def starter(directory: Path) -> Start:
 
     @asynccontextmanager
     async def start(
-        *, log: MemoryLog | None = None, source: UpdateSource | None = None, **settings: Any
+        *,
+        log: MemoryLog | None = None,
+        source: UpdateSource | None = None,
+        routers: Sequence[APIRouter] = (),
+        **settings: Any,
     ) -> AsyncIterator[Running]:
         chosen = Settings(data_dir=directory, drain_seconds=0.2, live_figures_interval=0, **settings)
         log = log or KeptLog(shards=SHARDS, key=KEY)
@@ -110,7 +115,7 @@ def starter(directory: Path) -> Start:
         async def targets() -> list[str]:
             return ["127.0.0.1:1"]
 
-        app = create_app(part, targets=targets)
+        app = create_app(part, targets=targets, routers=routers)
         server = gateway_server(app, part)
         sock = socket.create_server(("127.0.0.1", 0))
         serving = asyncio.create_task(server.serve(sockets=[sock]))

@@ -203,6 +203,7 @@ def _announce(settings: Settings, data: DataDir, node: str, port: int, url: str)
     workers = f"{settings.workers} worker{'s' if settings.workers > 1 else ''}"
     say(
         f"Pulsetrail {__version__} is running: node {node}, {workers}, data in {data.path}.\n"
+        f"  monitor    {_monitor(at)}\n"
         f"  updates    ws://{at}/ws/updates\n"
         f"  telemetry  http://{at}/v1/telemetry\n"
         f"  metrics    http://{at}/metrics\n"
@@ -210,6 +211,13 @@ def _announce(settings: Settings, data: DataDir, node: str, port: int, url: str)
         f"  database   {url_without_password(url)}\n"
         "Next: pulsetrail tail, pulsetrail history CLIENT. Ctrl-C stops it."
     )
+
+
+def _monitor(at: str) -> str:
+    # Imported here: only this command has pages, and no other has to wait for what serves them.
+    from pulsetrail_service.pages import MONITOR, find_pages
+
+    return f"http://{at}{MONITOR}" if find_pages() else "not built (Node 20 or newer and scripts/build-web make it)"
 
 
 def _shown(host: str) -> str:

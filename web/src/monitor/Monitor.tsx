@@ -1,0 +1,67 @@
+import type { Client } from "pulsetrail";
+import { ConnectionBanner, ConnectionProvider, useResilientWebSocket } from "pulsetrail/react";
+import { type ReactNode, useEffect, useState, useSyncExternalStore } from "react";
+import { AsTables } from "../charts/Chart.tsx";
+import { latest } from "../live/history.ts";
+import type { LiveFigures } from "../live/store.ts";
+import { FiguresAge } from "./Card.tsx";
+import { Clients } from "./cards/Clients.tsx";
+import { Disconnects } from "./cards/Disconnects.tsx";
+import { Events } from "./cards/Events.tsx";
+import { Flapping } from "./cards/Flapping.tsx";
+import { OwnConnection } from "./cards/OwnConnection.tsx";
+import { PipelineHealth } from "./cards/PipelineHealth.tsx";
+import { RoundTrip } from "./cards/RoundTrip.tsx";
+import type { Credentials } from "./credentials.ts";
+import { useFiguresAge } from "./freshness.ts";
+import { Header } from "./Header.tsx";
+import { Notices } from "./Notices.tsx";
+import { STATES } from "./states.ts";
+
+export interface MonitorProps {
+  readonly client: Client;
+  readonly figures: LiveFigures;
+  readonly access: Credentials;
+}
+
+/** The page that a team puts on its wall. */
+export function Monitor({ client, figures, access }: MonitorProps): ReactNode {
+  const { snapshot } = useResilientWebSocket(client);
+  const history = useSyncExternalStore(figures.subscribe, figures.getSnapshot);
+  const age = useFiguresAge(snapshot, history);
+  const [asTables, setAsTables] = useState(false);
+  const known = latest(history) !== undefined;
+  useEffect(() => {
+    document.title =
+      snapshot.status === "live" ? "Pulsetrail Monitor" : `${STATES[snapshot.status]} – Pulsetrail Monitor`;
+  }, [snapshot.status]);
+  return (
+    <ConnectionProvider value={client}>
+      <AsTables value={asTables}>
+        <FiguresAge value={known ? age : undefined}>
+          <div
+            className="monitor"
+            data-connection-state={snapshot.status}
+            data-stale={snapshot.stale || age !== undefined}
+            data-figures={known ? "present" : "none"}
+          >
+            <Header history={history} asTables={asTables} setAsTables={setAsTables} />
+            <ConnectionBanner />
+            <main aria-label="Live figures">
+              <Notices history={history} access={access} age={age} />
+              <div className="cards">
+                <Clients history={history} />
+                <Disconnects history={history} />
+                <Events history={history} />
+                <RoundTrip history={history} />
+                <Flapping history={history} />
+                <PipelineHealth history={history} />
+                <OwnConnection />
+              </div>
+            </main>
+          </div>
+        </FiguresAge>
+      </AsTables>
+    </ConnectionProvider>
+  );
+}
