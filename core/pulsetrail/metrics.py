@@ -160,6 +160,11 @@ EVENT_LOOP_LAG: Final = Instrument(
 EVENT_LOOP_TASKS: Final = Instrument(
     "pulsetrail_event_loop_tasks", "gauge", "Unfinished tasks of the event loop; they do not grow with the connections."
 )
+WATCHERS: Final = Instrument(
+    "pulsetrail_watchers",
+    "gauge",
+    "Connections that asked for the live figures, and 1 while somebody polls for updates.",
+)
 LOKI_DROPPED: Final = Instrument(
     "pulsetrail_loki_lines_dropped_total", "counter", "Log lines that Loki did not get.", {"reason": LOKI_DROPS}
 )
@@ -321,6 +326,10 @@ class PipelineMetrics:
     def loop_tasks(self, count: int) -> None:
         """The event loop has ``count`` tasks that are not done."""
         self._gauge(EVENT_LOOP_TASKS).set(count)
+
+    def watched(self, count: int) -> None:
+        """``count`` want the live figures of this process."""
+        self._gauge(WATCHERS).set(count)
 
     # Collector and logs
 

@@ -31,7 +31,7 @@ from pulsetrail_service.endpoint import UpdatesEndpoint
 from pulsetrail_service.gateway_http import UPDATES_PATH
 from pulsetrail_service.handshake import Admission, ceiling_of
 from pulsetrail_service.hub import Hub
-from pulsetrail_service.live_figures import publish_live_figures
+from pulsetrail_service.live_figures import LiveFigures
 from pulsetrail_service.metrics_routes import Targets, metrics_routes
 from pulsetrail_service.node import Lease
 from pulsetrail_service.recorder import Recorder
@@ -145,8 +145,16 @@ class Gateway:
             self.writer.run(),
             sample_loop(self.metrics),
         ]
-        if self.settings.live_figures_interval and self.worker == 0:
-            runs.append(publish_live_figures(self.broadcaster, self.reader, self.settings.live_figures_interval))
+        if self.settings.live_figures_interval:
+            figures = LiveFigures(
+                self.broadcaster,
+                self.reader,
+                self.hub.watchers,
+                self.metrics,
+                publishes=self.worker == 0,
+                alone=self.settings.workers == 1,
+            )
+            runs.append(figures.run(self.settings.live_figures_interval))
         self._tasks = [asyncio.create_task(run) for run in runs]
         for task in self._tasks:
             task.add_done_callback(_complain)
@@ -224,7 +232,9 @@ def create_app(gateway: Gateway, *, targets: Targets, routers: Sequence[APIRoute
     read_token = settings.read_token.get_secret_value() if settings.read_token else None
     publishing = Publishing(publish_token, settings.max_message_bytes)
     origins = Origins(settings.allowed_origins)
-    app.include_router(update_routes(gateway.broadcaster, gateway.authenticator, publishing, origins))
+    app.include_router(
+        update_routes(gateway.broadcaster, gateway.authenticator, publishing, origins, gateway.hub.watchers)
+    )
     app.include_router(health_routes(gateway.readiness))
     app.include_router(metrics_routes(gateway.reader, read_token, targets))
     for router in routers:

@@ -64,6 +64,7 @@ class Connection:
         "slot",
         "socket",
         "subject",
+        "watches",
     )
 
     def __init__(
@@ -80,6 +81,7 @@ class Connection:
         behind_proxy: bool,
         subject: str | None,
         node_epoch: int,
+        watches: bool,
     ) -> None:
         self.hub = hub
         self.socket = socket
@@ -92,6 +94,7 @@ class Connection:
         self.behind_proxy = behind_proxy
         self.subject = subject
         self.node_epoch = node_epoch
+        self.watches = watches
         self.seq = 0
         """Number of the last event of this connection."""
         self.slot = -1

@@ -111,6 +111,7 @@ class UpdatesEndpoint:
             behind_proxy=request.behind_proxy,
             subject=identity.subject,
             node_epoch=self._recorder.epoch,
+            watches=hello.watches,
         )
         # Whether the client can resume is known now; the updates of the meantime come with the replay itself.
         resumable = self._broadcaster.replay(hello.since_epoch, hello.since).resumed

@@ -43,6 +43,8 @@ class Hello(NamedTuple):
     release: str | None = None
     since: int | None = None
     since_epoch: str | None = None
+    watches: bool = False
+    """It wants the service's own live figures."""
     previous: Previous | None = None
 
 
@@ -95,6 +97,7 @@ def parse_query(query: bytes) -> Hello:
         release=_word(values.get("release")),
         since=_number(values.get("since"), 1 << 53),
         since_epoch=_identifier(values.get("since_epoch")),
+        watches=values.get("watch") == "telemetry",
         previous=previous if previous != Previous() else None,
     )
 

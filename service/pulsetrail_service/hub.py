@@ -22,6 +22,7 @@ from pulsetrail_service.frames import message_frame
 from pulsetrail_service.heartbeat import Wheel
 from pulsetrail_service.protocol import WebSocket
 from pulsetrail_service.recorder import Recorder
+from pulsetrail_service.watchers import Watchers
 
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds that a peer has to answer our close frame before its socket is dropped."""
@@ -50,6 +51,7 @@ class Hub:
         self._reconnect_spread = reconnect_spread
         self.clock = clock
         self.wall = recorder.wall
+        self.watchers = Watchers(clock)
         self.wheel: Wheel[Connection] = Wheel(heartbeat_interval, self._beat, self._tick, clock)
         self.stream_position = 0
         """Position of the newest update that every open connection was sent."""
@@ -84,6 +86,7 @@ class Hub:
         self._snapshot = None
         self._empty.clear()
         self.per_prefix[connection.prefix] += 1
+        self.watchers.connections += connection.watches
         connection.slot = self.wheel.join(connection)
         connection.broadcasts_before, connection.bytes_before = self.broadcasts, self.broadcast_bytes
         if token_expires is not None:
@@ -124,6 +127,7 @@ class Hub:
         self._snapshot = None
         self._token_of.pop(connection, None)
         self.wheel.leave(connection, connection.slot)
+        self.watchers.connections -= connection.watches
         self.per_prefix[connection.prefix] -= 1
         if not self.per_prefix[connection.prefix]:
             del self.per_prefix[connection.prefix]

@@ -26,17 +26,31 @@ from pulsetrail.metrics import (
     PROJECTION_DEAD_LETTERS,
     PROJECTION_LAG_EVENTS,
     PROJECTION_LAG_SECONDS,
+    WATCHERS,
     Instrument,
+    PipelineMetrics,
 )
 from pulsetrail.metrics_snapshot import Family, Snapshot, SnapshotReader
 from pulsetrail_service.updates import Broadcaster
+from pulsetrail_service.watchers import Watchers
 
 TOPIC: Final = "telemetry"
 
 Merge = Callable[[Iterable[float]], float]
 
 _MERGES: Final[tuple[tuple[Merge, tuple[Instrument, ...]], ...]] = (
-    (sum, (JOURNAL_ROWS, JOURNAL_BYTES, EVENTS_DROPPED, PROJECTION_DEAD_LETTERS, JOURNAL_COMMIT, EVENT_LOOP_LAG)),
+    (
+        sum,
+        (
+            JOURNAL_ROWS,
+            JOURNAL_BYTES,
+            EVENTS_DROPPED,
+            PROJECTION_DEAD_LETTERS,
+            JOURNAL_COMMIT,
+            EVENT_LOOP_LAG,
+            WATCHERS,
+        ),
+    ),
     (max, (JOURNAL_OLDEST, PROJECTION_LAG_EVENTS, PROJECTION_LAG_SECONDS, BREAKER_STATE)),
     (min, (PARTITIONS_AHEAD,)),
 )
@@ -47,17 +61,47 @@ what waits adds up, and of ages and states the worst counts."""
 logger = logging.getLogger("pulsetrail.gateway")
 
 
-async def publish_live_figures(broadcaster: Broadcaster, reader: SnapshotReader, interval: float) -> None:
-    """Publish them every ``interval`` seconds until cancelled; a round that fails is left out."""
-    while True:
-        await asyncio.sleep(interval)
-        try:
-            figures = await asyncio.to_thread(read_live_figures, reader)
-            await broadcaster.publish(TOPIC, figures)
-        except LogUnavailable:
-            continue
-        except Exception:
-            logger.exception("the live figures could not be published")
+class LiveFigures:
+    """Publishes them while anybody watches, in this process or in another one of this host."""
+
+    def __init__(
+        self,
+        broadcaster: Broadcaster,
+        reader: SnapshotReader,
+        watchers: Watchers,
+        metrics: PipelineMetrics,
+        *,
+        publishes: bool,
+        alone: bool,
+    ) -> None:
+        """Of several processes one ``publishes`` for all, and the others only tell it, by a metric, who watches there;
+        one that is ``alone`` need not look at the others."""
+        self._broadcaster = broadcaster
+        self._reader = reader
+        self._watchers = watchers
+        self._metrics = metrics
+        self._publishes = publishes
+        self._alone = alone
+
+    async def run(self, interval: float) -> None:
+        """Publish every ``interval`` seconds until cancelled; a round that fails is left out."""
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                await self._round()
+            except LogUnavailable:
+                continue
+            except Exception:
+                logger.exception("the live figures could not be published")
+
+    async def _round(self) -> None:
+        watching = self._watchers.count()
+        self._metrics.watched(watching)
+        if not self._publishes or (self._alone and not watching):
+            return
+        figures = await asyncio.to_thread(read_live_figures, self._reader)
+        if watching or figures["pipeline"].get(WATCHERS.name):
+            await self._broadcaster.publish(TOPIC, figures)
 
 
 def read_live_figures(reader: SnapshotReader) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pulsetrail_service.auth import Authenticator, Forbidden, Unauthorized, bear
 from pulsetrail_service.connections import NOT_JSON
 from pulsetrail_service.frames import encode_json
 from pulsetrail_service.updates import Broadcaster
+from pulsetrail_service.watchers import Watchers
 
 PROBLEM = "application/problem+json"
 _TOPIC = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$"
@@ -83,7 +84,11 @@ def may(request: Request, token: str | None) -> bool:
 
 
 def update_routes(
-    broadcaster: Broadcaster, authenticator: Authenticator, publishing: Publishing, origins: Origins
+    broadcaster: Broadcaster,
+    authenticator: Authenticator,
+    publishing: Publishing,
+    origins: Origins,
+    watchers: Watchers,
 ) -> APIRouter:
     """``/v1/updates`` and ``/v1/tickets``; pages of allowed origins can read the replies."""
     router = APIRouter(prefix="/v1", tags=["updates"])
@@ -137,6 +142,7 @@ def update_routes(
         refused = _refusal(authenticator, authorization)
         if refused is not None:
             return readable(request, refused)
+        watchers.polled()
         replay = broadcaster.replay(since_epoch, since)
         body = encode_json(
             {

@@ -51,6 +51,7 @@ def every_call(pipeline: PipelineMetrics) -> None:
     pipeline.breaker_changed("open")
     pipeline.loop_lagged(0.001)
     pipeline.loop_tasks(12)
+    pipeline.watched(1)
     pipeline.collector_events("accepted", 20)
     pipeline.loki_lines_dropped("queue_full", 2)
     pipeline.log_lines_dropped(1)

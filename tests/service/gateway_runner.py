@@ -93,7 +93,7 @@ def starter(directory: Path) -> Start:
         routers: Sequence[APIRouter] = (),
         **settings: Any,
     ) -> AsyncIterator[Running]:
-        chosen = Settings(data_dir=directory, drain_seconds=0.2, live_figures_interval=0, **settings)
+        chosen = Settings(data_dir=directory, drain_seconds=0.2, **{"live_figures_interval": 0, **settings})
         log = log or KeptLog(shards=SHARDS, key=KEY)
         metrics = PipelineMetrics(CollectorRegistry())
         part = Gateway(

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 from gateway_runner import Start, receive
 from prometheus_client import CollectorRegistry
@@ -14,7 +15,7 @@ from pulsetrail.domain_metrics import domain_families
 from pulsetrail.metrics import PipelineMetrics
 from pulsetrail.metrics_snapshot import SnapshotReader, SnapshotWriter
 from pulsetrail.projections.figures import DomainFigures, HistogramFigures
-from pulsetrail_service.live_figures import publish_live_figures, read_live_figures
+from pulsetrail_service.live_figures import read_live_figures
 
 FIGURES = DomainFigures(
     connections_opened=12,
@@ -79,13 +80,31 @@ def test_the_pipeline_is_that_of_all_processes_and_the_worst_of_their_ages_count
     }
 
 
-async def test_they_reach_every_client_as_updates(gateway: Start, tmp_path: Path) -> None:
-    async with gateway() as running, running.client() as client:
+async def test_they_are_updates_while_a_client_watches_and_nobody_else_causes_any(gateway: Start) -> None:
+    async with gateway(live_figures_interval=0.05) as running, running.client() as bystander:
+        await receive(bystander, "welcome")
+        await asyncio.sleep(0.3)
+        assert running.gateway.broadcaster.ring.head == 0, "nobody watches"
+        async with running.client("watch=telemetry") as client:
+            await receive(client, "welcome")
+            first, second = await receive(client, "update"), await receive(client, "update")
+            assert {first["topic"], second["topic"]} == {"telemetry"}
+            assert second["data"]["time"] > first["data"]["time"] > 1_600_000_000_000
+        await running.event("connection.closed")
+        await asyncio.sleep(0.1)
+        head = running.gateway.broadcaster.ring.head
+        await asyncio.sleep(0.3)
+        assert running.gateway.broadcaster.ring.head == head, "nobody watches any more"
+        async with httpx.AsyncClient() as http:
+            await http.get(f"{running.http}/v1/updates")
+        assert (await receive(bystander, "update"))["topic"] == "telemetry"
+
+
+async def test_a_client_of_another_worker_is_heard_of_by_its_metric(gateway: Start, tmp_path: Path) -> None:
+    writer, metrics = a_process(tmp_path / "run" / "metrics", "gateway-1")
+    async with gateway(live_figures_interval=0.05, workers=2) as running, running.client() as client:
         await receive(client, "welcome")
-        publishing = asyncio.create_task(
-            publish_live_figures(running.gateway.broadcaster, SnapshotReader(tmp_path / "metrics"), 0.05)
-        )
-        first, second = await receive(client, "update"), await receive(client, "update")
-        publishing.cancel()
-        assert {first["topic"], second["topic"]} == {"telemetry"}
-        assert second["data"]["time"] > first["data"]["time"] > 1_600_000_000_000
+        metrics.watched(1)
+        writer.path = running.gateway.writer.path.with_name(writer.path.name)
+        writer.write()
+        assert (await receive(client, "update"))["topic"] == "telemetry"
