@@ -137,10 +137,11 @@ _KINDS: Final = {
 }
 
 
-def take_in(raw: bytes, received_at: int, *, key: bytes, shards: int) -> Intake:
+def take_in(raw: bytes, received_at: int, *, key: bytes, shards: int, from_page: bool = False) -> Intake:
     """Decode, check and convert a batch.
 
-    ``received_at`` is in microseconds; ``key`` makes the pseudonym; ``shards`` is the log's number of shards.
+    ``received_at`` is in microseconds; ``key`` makes the pseudonym; ``shards`` is the log's number of shards;
+    ``from_page`` says that a browser sent it on behalf of a page, which runs no chaos proxy.
 
     Raises:
         MalformedBatch: the batch as a whole cannot be read.
@@ -167,8 +168,8 @@ def take_in(raw: bytes, received_at: int, *, key: bytes, shards: int) -> Intake:
             rejected.append(Rejected(index, fault_of(error)))
             continue
         kind = _KINDS[type(event)]
-        if kind.chaos is not from_chaos:
-            rejected.append(Rejected(index, f"{kind.name} is not for this sdk - at `$.type`"))
+        if kind.chaos is not from_chaos or (kind.chaos and from_page):
+            rejected.append(Rejected(index, f"{kind.name} is not for this sender - at `$.type`"))
             continue
         clean(event)
         connection_id: UUID | None = event.connection_id

@@ -113,7 +113,13 @@ class Collector:
         received_at = now_us()
         body = await self._admit(request, _TELEMETRY_TYPES, self._prefix(request))
         try:
-            intake = take_in(body, received_at, key=self._deployment.client_key, shards=self._deployment.shards)
+            intake = take_in(
+                body,
+                received_at,
+                key=self._deployment.client_key,
+                shards=self._deployment.shards,
+                from_page="origin" in request.headers,
+            )
         except MalformedBatch as fault:
             self._dead_letters.put(received_at, fault.detail, body)
             raise _malformed(fault.detail) from None

@@ -11,6 +11,7 @@
     │   └── SchemaMismatch        the database is too old, too new, or not migrated
     ├── LogUnavailable            the database cannot be reached now: exit 3, or try again
     ├── NotOnRecord               nothing is known of what was asked for
+    ├── ChaosUnreachable          no chaos proxy answers, or it does not understand
     ├── EmbeddedPostgresFailed    the embedded server did not start: exit 3
     ├── LogHole                   a reader found positions that do not follow each other
     ├── AppendRefused             the log took nothing of a batch
@@ -85,15 +86,16 @@ class UnreadableFile(UsageError):
 
 
 class PortInUse(UsageError):
-    """Another program listens on the address."""
+    """Another program listens on the address; ``option`` chooses another."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, option: str = "--port") -> None:
         super().__init__(host, port)
         self.host = host
         self.port = port
+        self.option = option
 
     def __str__(self) -> str:
-        return f"Port {self.port} on {self.host} is taken; stop the other program or choose one with --port."
+        return f"Port {self.port} on {self.host} is taken; stop the other program or choose one with {self.option}."
 
 
 class SchemaMismatch(UsageError):
@@ -130,6 +132,21 @@ class NotOnRecord(PulsetrailError):
 
     def __str__(self) -> str:
         return f"There is no {self.kind} {self.subject!r} on record."
+
+
+class ChaosUnreachable(PulsetrailError):
+    """No chaos proxy does what it is told at this ``address``; ``detail`` says what came instead."""
+
+    def __init__(self, address: str, detail: str) -> None:
+        super().__init__(address, detail)
+        self.address = address
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return (
+            f"No chaos proxy takes orders at {self.address} ({self.detail}); start pulsetrail chaos serve, or say with "
+            "--control where it is."
+        )
 
 
 class EmbeddedPostgresFailed(PulsetrailError):

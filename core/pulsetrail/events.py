@@ -29,6 +29,10 @@ class Source(StrEnum):
     CHAOS = "chaos"
 
 
+CHAOS_CLIENT: Final = "chaos"
+"""Who all chaos proxies are in the log, so that their events are found in one place; ``page_id`` tells them apart."""
+
+
 class EventClass(StrEnum):
     """How dear an event is when a journal runs full; the first is shed first, the last never."""
 

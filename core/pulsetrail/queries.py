@@ -12,6 +12,7 @@ import asyncpg
 import msgspec
 
 from pulsetrail.errors import LogUnavailable, SchemaMismatch
+from pulsetrail.events import CHAOS_CLIENT
 from pulsetrail.identity import client_ref, shard_of
 from pulsetrail.log import Deployment
 from pulsetrail.statements import load_statements
@@ -23,6 +24,9 @@ _SQL: Final = load_statements("pulsetrail", "queries.sql")
 _LOG_SQL: Final = load_statements("pulsetrail.log", "queries.sql")
 _FOLLOW_AT_ONCE: Final = 1_000
 _HOUR: Final = timedelta(hours=1)
+_LEAD: Final = timedelta(seconds=10)
+"""Faults are shown that were applied so long before a connection opened or after it ended: clocks, and what was on its
+way, differ by less."""
 
 
 class History(NamedTuple):
@@ -32,7 +36,8 @@ class History(NamedTuple):
     connections: list[Row]
     """Newest first."""
     events: list[Row]
-    """Its timeline, both accounts, in the order in which it happened; of a client the newest events."""
+    """Its timeline, both accounts and the faults of chaos proxies meanwhile, in the order in which it happened; of a
+    client the newest events."""
     subject: str = "client"
     """What was asked for: ``client`` or ``connection``."""
 
@@ -127,8 +132,15 @@ async def history(connection: Any, subject: str, *, limit: int, events_limit: in
             shard = row["shard"]
             # Clocks of hosts differ; an hour is more than any difference that append accepts.
             events = await connection.fetch(_SQL["timeline"], shard, identifier, since - _HOUR)
+            # Faults of chaos proxies belong to no connection: cause and effect meet here, by their time.
+            chaos = client_ref(key.client_key, CHAOS_CLIENT)
+            until = None if row["ended_at"] is None else row["ended_at"] + _LEAD
+            faults = await connection.fetch(
+                _SQL["faults_between"], shard_of(chaos, key.shards), chaos, since - _HOUR, since - _LEAD, until
+            )
             client = await _client(connection, shard, row["client_ref"])
-            return History(client, [dict(row)], [dict(event) for event in events], "connection")
+            timeline = sorted(map(dict, (*faults, *events)), key=lambda event: event["occurred_at"])
+            return History(client, [dict(row)], timeline, "connection")
     named = await connection.fetchval(_SQL["client_by_subject"], subject)
     for ref in (client_ref(key.client_key, subject), identifier, named):
         if ref is None:

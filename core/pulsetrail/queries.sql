@@ -25,6 +25,15 @@ FROM events
 WHERE shard = $1 AND connection_id = $2 AND recorded_at >= $3
 ORDER BY occurred_at, position
 
+-- name: faults_between
+SELECT shard, position, recorded_at, occurred_at, received_at, event_id, event_type, schema_version, source,
+       connection_id, connection_seq, node_id, node_epoch, client_ref, page_id, reason, close_code, payload
+FROM events
+WHERE shard = $1 AND client_ref = $2 AND source = 'chaos' AND recorded_at >= $3
+  AND occurred_at >= $4 AND ($5::timestamptz IS NULL OR occurred_at <= $5)
+ORDER BY occurred_at, position
+LIMIT 1000
+
 -- name: timeline_of_client
 SELECT * FROM (
     SELECT shard, position, recorded_at, occurred_at, received_at, event_id, event_type, schema_version, source,

@@ -253,6 +253,8 @@ async def test_faults_of_the_chaos_proxy_come_in_batches_of_its_own(service: Ser
 
     from_a_browser = await service.send(batch(fault))
     assert from_a_browser.json()["accepted"] == 0
+    from_a_page_that_pretends = await service.send(batch(fault, sdk="chaos/1.0"), origin=service.url)
+    assert from_a_page_that_pretends.json()["accepted"] == 0
 
 
 async def test_a_sender_that_hangs_up_disturbs_nobody(service: Service) -> None:

@@ -13,7 +13,7 @@ from recorded_lives import Life, append, in_time
 from pulsetrail import queries
 from pulsetrail.close_codes import Reason
 from pulsetrail.errors import LogUnavailable
-from pulsetrail.events import Previous
+from pulsetrail.events import CHAOS_CLIENT, Previous
 from pulsetrail.identity import ClientIdentity, client_ref, new_id, shard_of
 from pulsetrail.log import Log
 from pulsetrail.projections.runner import Projector, connect_pool
@@ -61,6 +61,39 @@ async def test_a_client_is_found_by_its_id_its_pseudonym_and_its_tokens_subject(
     await owner.close()
     assert await queries.history(reader, "till 7", limit=10), "who knows the id finds the client by its hash"
     assert await queries.history(reader, "ada@example.com", limit=10) is None
+
+
+async def test_faults_of_a_chaos_proxy_stand_in_the_history_of_the_connections_that_lived_then(
+    reader: Any, lives: tuple[Life, Life], postgres_log: Log
+) -> None:
+    first, second = lives
+    key = await postgres_log.deployment()
+    ref = client_ref(key.client_key, CHAOS_CLIENT)
+    chaos = Life(shard=shard_of(ref, key.shards), opened_at=first.opened_at)
+    chaos.account("chaos.applied", 89, fault="reset")
+    chaos.account("chaos.applied", 3_000, fault="refuse")
+    chaos.account("page.visible", 89.2)  # a page that calls itself chaos is no proxy
+    sources = ("chaos", "chaos", "client")
+    await append(
+        postgres_log,
+        [
+            msgspec.structs.replace(event, client_ref=ref, source=source, connection_id=None)
+            for event, source in zip(chaos.events, sources, strict=True)
+        ],
+    )
+    told = await queries.history(reader, str(first.connection_id), limit=10)
+    assert told is not None
+    assert [event["event_type"] for event in told.events] == [
+        "connection.opened",
+        "heartbeat.missed",
+        "chaos.applied",
+        "socket.closed",
+        "connection.closed",
+    ]
+    still_open = await queries.history(reader, str(second.connection_id), limit=10)
+    assert still_open is not None
+    faults = [event["payload"]["fault"] for event in still_open.events if event["event_type"] == "chaos.applied"]
+    assert faults == ["reset", "refuse"], "the first just before it opened"
 
 
 async def test_the_history_of_a_connection_tells_both_accounts_in_the_order_they_happened(

@@ -16,6 +16,7 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from pulsetrail import __version__
+from pulsetrail.cli.chaos_commands import chaos
 from pulsetrail.cli.configuration import config
 from pulsetrail.cli.database import migrate
 from pulsetrail.cli.demo import demo
@@ -53,6 +54,7 @@ for command, panel in (
     app.command(rich_help_panel=panel)(command)
 app.add_typer(log, name="log", rich_help_panel="Look")
 app.add_typer(projections, name="projections", rich_help_panel="Look")
+app.add_typer(chaos, name="chaos", rich_help_panel="Break")
 app.add_typer(worker, name="worker", hidden=True)
 
 
