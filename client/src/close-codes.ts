@@ -61,7 +61,7 @@ export const REASONS: Readonly<Record<number, Reason>> = {
 };
 
 /** Codes after which a client does not come back by itself. */
-export const FINAL: readonly number[] = [1000, 1001, 1002, 1003, 1007, 1009, 4501, 4502];
+export const FINAL: readonly number[] = [1000, 1002, 1003, 1007, 1009, 4501, 4502];
 
 /** Codes after which it comes back with a new token, and stays away after the second in a row. */
 export const NEW_TOKEN: readonly number[] = [4204, 4500];

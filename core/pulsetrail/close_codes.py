@@ -36,6 +36,8 @@ class Retry(StrEnum):
     """What a client does after the close."""
 
     NO = "no"
+    WHEN_RECEIVED = "when_received"
+    """Who sends it is gone; a client that is sent it, by a server or a proxy that goes away, comes back."""
     YES = "yes"
     WHEN_AWAKE = "when_awake"
     FROM_POSITION = "from_position"
@@ -88,7 +90,7 @@ class Ending(NamedTuple):
 ENDINGS: Final = (
     # The client's own decisions.
     Ending(Reason.NORMAL, Initiator.CLIENT, (1000,), Retry.NO),
-    Ending(Reason.PAGE_CLOSED, Initiator.CLIENT, (1001,), Retry.NO),
+    Ending(Reason.PAGE_CLOSED, Initiator.CLIENT, (1001,), Retry.WHEN_RECEIVED),
     Ending(Reason.CLIENT_HEARTBEAT_TIMEOUT, Initiator.CLIENT, (4100,), Retry.YES),
     Ending(Reason.CLIENT_PROBE_TIMEOUT, Initiator.CLIENT, (4101,), Retry.YES),
     Ending(Reason.CLIENT_ASLEEP, Initiator.CLIENT, (4102,), Retry.WHEN_AWAKE),
