@@ -3,7 +3,7 @@ import type { Env, SocketConstructor } from "./env/env.ts";
 import type { Figures } from "./options.ts";
 import type { Messages, OtherMessage } from "./protocol.ts";
 import type { Snapshot } from "./snapshot.ts";
-import type { Event, Moment, State } from "./state.ts";
+import type { Event, Events, Moment, State } from "./state.ts";
 
 /** Asked for a token before each attempt. */
 export type GetToken = (request: {
@@ -71,15 +71,17 @@ export interface Client {
   /** Called with each step of the state machine; telemetry derives the client's account from these. */
   observe(observer: Observer): () => void;
   /** Tell of the page what only the page knows. */
-  tell(event: Extract<Event, { type: "banner" }>): void;
+  tell(name: "banner", args: Parameters<Events["banner"]>): void;
   /** Called after each change, however small; compare snapshots. */
   subscribe(listener: () => void): () => void;
   /** What a page shows; the same object as long as nothing in it changed. */
   getSnapshot(): Snapshot;
+  /** What it showed before it ever connected: what a server renders, and a browser at first for the same page. */
+  getServerSnapshot(): Snapshot;
   /** The address of one of the service's routes under `/v1`. */
   api(path: string): string;
-  /** Milliseconds that an answer asks to wait. */
-  retryAfter(response: Response): number | undefined;
+  /** Milliseconds that an answer asks to wait; 0 if it does not. */
+  retryAfter(response: Response): number;
   /** The place in the stream of updates, which moves with each of them. */
   readonly stream: State["stream"];
   readonly clock: ClockEstimate;

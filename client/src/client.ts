@@ -3,15 +3,15 @@ import { estimateOf } from "./clock.ts";
 import { browserEnv } from "./env/browser.ts";
 import type { SocketLike } from "./env/env.ts";
 import { DEFAULTS, type Figures } from "./options.ts";
-import { type OtherMessage, type Polled, parse, SUBPROTOCOL } from "./protocol.ts";
+import { type OtherMessage, parse, SUBPROTOCOL } from "./protocol.ts";
 import { same, snapshotOf } from "./snapshot.ts";
-import { type Effect, type Event, initialState, type State, type TimerName } from "./state.ts";
+import { type Event, type Events, initialState, type State, type World } from "./state.ts";
 import { step } from "./step.ts";
 
 const CLIENT_KEY = "pulsetrail.client";
 
 /** Milliseconds for which a JWT is still good; `undefined` for what is none, or never expires. */
-export function expiresInMs(token: string, serverNow: number): number | undefined {
+function expiresInMs(token: string, serverNow: number): number | undefined {
   try {
     const claims = JSON.parse(atob((token.split(".")[1] as string).replace(/-/g, "+").replace(/_/g, "/")));
     return claims.exp > 0 ? claims.exp * 1000 - serverNow : undefined;
@@ -20,74 +20,66 @@ export function expiresInMs(token: string, serverNow: number): number | undefine
   }
 }
 
-function withQuery(url: string, query: Readonly<Record<string, unknown>>): string {
-  const address = new URL(url);
-  for (const [key, value] of Object.entries(query)) {
-    if (value !== undefined) address.searchParams.set(key, String(value));
-  }
-  return address.href;
-}
-
-async function json<T>(response: Response): Promise<T> {
-  if (!response.ok) throw new Error(response.statusText);
-  return response.json() as Promise<T>;
+function add<T>(set: Set<T>, item: T): () => void {
+  set.add(item);
+  return () => void set.delete(item);
 }
 
 function ignore(): void {}
+
+function describe({ at }: State): string {
+  return at.status === "connecting" ? `connecting.${at.phase}` : at.status;
+}
 
 /**
  * A client for `/ws/updates` at `url`, which may be relative to the page. Nothing happens, and no global is touched,
  * before `connect`.
  */
 export function createClient(url: string, options: ClientOptions = {}): Client {
+  const { getToken, auth = "ticket", app, release, apiUrl } = options;
   const env = options.env ?? browserEnv(options.WebSocket);
   const figures: Figures = { ...DEFAULTS, ...options };
-  const { getToken, auth = "ticket" } = options;
   const listeners = new Set<() => void>();
   const observers = new Set<Observer>();
   const gapHandlers = new Set<() => void | Promise<void>>();
-  const handlers = new Map<string, Set<Handler<never>>>();
-  const timers = new Map<TimerName, unknown>();
+  const handlers = new Set<readonly [type: string, handler: Handler<never>]>();
+  const timers: { timer?: unknown; poll?: unknown } = {};
   const queue: Event[] = [];
-  let state = initialState(figures, { needsToken: getToken !== undefined });
-  let snapshot = snapshotOf(state);
+  let state = initialState(figures, !!getToken);
+  const idle = snapshotOf(state);
+  let snapshot = idle;
   let socket: SocketLike | undefined;
-  let protocols: string[] = [];
-  let abort: AbortController | undefined;
+  let authenticating = new AbortController();
+  let polling = authenticating;
   let unlisten: (() => void) | undefined;
-  let working = false;
   let clientId: string | undefined;
   let pageId: string | undefined;
 
-  const log = options.logger === undefined ? defaultLogger : options.logger;
+  const {
+    logger = (transition: Transition) => {
+      // biome-ignore lint/suspicious/noConsole: developers asked for a line a transition, in development only
+      if (env.development) console.info("pulsetrail", transition);
+    },
+  } = options;
 
-  function defaultLogger(transition: Transition): void {
-    // biome-ignore lint/suspicious/noConsole: developers asked for a line a transition, in development only
-    if (env.development) console.info("pulsetrail", transition);
-  }
-
-  function dispatch(event: Event): void {
-    queue.push(event);
-    if (working) return;
-    working = true;
-    try {
-      for (let next = queue.shift(); next; next = queue.shift()) take(next);
-    } finally {
-      working = false;
-    }
+  function dispatch<Name extends keyof Events>(name: Name, args: Parameters<Events[Name]>, generation?: number): void {
+    // What an event brings about has its turn when that one is done with.
+    if (queue.push([name, args, generation] as unknown as Event) > 1) return;
+    for (; queue[0]; queue.shift()) shielded(take);
     const latest = snapshotOf(state);
     if (!same(snapshot, latest)) snapshot = latest;
     for (const listener of [...listeners]) shielded(listener);
   }
 
-  function take(event: Event): void {
+  function take(): void {
+    const [event] = queue as [Event];
     const before = state;
     const now = { ...env.now(), random: env.random() };
     const { state: after, effects } = step(before, event, now);
     state = after;
-    for (const effect of effects) perform(effect);
+    for (const [name, ...args] of effects) (world[name] as (...args: unknown[]) => void)(...args);
     if (before === after) return;
-    shielded(() => logTransition(before, event));
+    shielded(() => log(before, event));
     for (const observer of [...observers]) shielded(() => observer(before, event, after, now));
   }
 
@@ -102,121 +94,102 @@ export function createClient(url: string, options: ClientOptions = {}): Client {
     }
   }
 
-  function logTransition(before: State, event: Event): void {
+  function log(before: State, event: Event): void {
     const from = describe(before);
     const to = describe(state);
-    if (from === to || !log) return;
-    const { attempt, connectionId, end } = state;
-    log({ from, to, event: event.type, attempt, connection: connectionId, code: end?.code, cause: end?.cause });
+    const { attempt, connectionId: connection, end } = state;
+    if (from !== to) logger?.({ from, to, event: event[0], attempt, connection, ...end });
   }
 
-  function perform(effect: Effect): void {
-    switch (effect.type) {
-      case "authenticate":
-        (effect.renew ? renewToken() : authenticate(effect.force)).catch(ignore);
-        break;
-      case "open":
-        open(effect.query);
-        break;
-      case "drop":
-        drop(effect.code);
-        break;
-      case "send":
-        transmit(effect.message);
-        break;
-      case "timer": {
-        const { name, ms } = effect;
-        const due = env.now().mono + ms;
-        env.clearTimer(timers.get(name));
-        timers.set(
-          name,
-          env.setTimer(() => dispatch({ type: "timer", name, due }), ms),
-        );
-        break;
+  const world: World = {
+    async authenticate(force) {
+      const { generation } = state;
+      authenticating = new AbortController();
+      const { signal } = authenticating;
+      let code = 0;
+      try {
+        const token = await getToken?.({ force, signal });
+        let protocol = `bearer.${token}`;
+        if (auth === "ticket") {
+          const { status, body } = await request("/tickets", token, { method: "POST", signal });
+          if (status === 401) code = 4500;
+          if (!body) throw new Error(`${status} for a ticket`);
+          protocol = `ticket.${body.ticket}`;
+        }
+        dispatch("authenticated", [remaining(token), protocol], generation);
+      } catch (error) {
+        dispatch("closed", [code, String(error)], generation);
       }
-      case "cancel":
-        env.clearTimer(timers.get(effect.name));
-        break;
-      case "deliver":
-        deliver(effect.message);
-        break;
-      case "gap":
-        Promise.all([...gapHandlers].map(async (handler) => handler())).then(
-          () => dispatch({ type: "reloaded", gap: effect.gap }),
-          ignore,
-        );
-        break;
-      case "poll":
-        poll();
-    }
-  }
+    },
+    renew: () => void renewToken().catch(ignore),
+    open(query, protocol) {
+      const { generation } = state;
+      try {
+        const address = new URL(env.resolve(url).replace(/^http/, "ws"));
+        for (const [key, value] of Object.entries({ client: identify(), page: pageId, app, release, ...query })) {
+          if (value !== undefined) address.searchParams.set(key, String(value));
+        }
+        socket = env.openSocket(address.href, protocol ? [SUBPROTOCOL, protocol] : [SUBPROTOCOL]);
+        socket.onopen = () => dispatch("opened", [], generation);
+        socket.onmessage = ({ data }: { data: unknown }) => {
+          const message = parse(data);
+          if (message) dispatch("message", [message], generation);
+        };
+        socket.onerror = ignore;
+        socket.onclose = ({ code, reason, wasClean }: { code: number; reason: string; wasClean: boolean }) =>
+          dispatch("closed", [code, reason, wasClean], generation);
+      } catch (error) {
+        // An address or a protocol that the constructor does not take: an attempt that failed, like others.
+        dispatch("closed", [0, String(error)], generation);
+      }
+    },
+    drop(code) {
+      authenticating.abort();
+      if (!socket) return;
+      // The handler of errors stays: `ws` throws an error event that nobody listens to.
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      try {
+        if (code) socket.close(code);
+      } catch {}
+      socket = undefined;
+    },
+    send,
+    timer(name, ms) {
+      env.clearTimer(timers[name]);
+      if (ms !== undefined) timers[name] = env.setTimer(() => dispatch(name, []), ms);
+    },
+    deliver(message) {
+      for (const [type, handler] of [...handlers]) if (type === message.type) shielded(() => handler(message as never));
+    },
+    fill(gap) {
+      Promise.all([...gapHandlers].map(async (handler) => handler())).then(() => dispatch("reloaded", [gap]), ignore);
+    },
+    async poll() {
+      const { stream } = state;
+      polling.abort();
+      polling = new AbortController();
+      const { signal } = polling;
+      const query = stream ? `?since=${stream.position}&since_epoch=${stream.epoch}` : "";
+      try {
+        const token = await getToken?.({ force: false, signal });
+        dispatch("polled", [await request(`/updates${query}`, token, { signal })]);
+      } catch {
+        dispatch("polled", []);
+      }
+    },
+  };
 
-  // --- socket ---
-
-  function open(query: Readonly<Record<string, unknown>>): void {
-    const { generation } = state;
-    const { app, release } = options;
-    try {
-      const address = withQuery(env.resolve(url).replace(/^http/, "ws"), {
-        client: identify(),
-        page: pageId,
-        app,
-        release,
-        ...query,
-      });
-      const opened = env.openSocket(address, [SUBPROTOCOL, ...protocols]);
-      socket = opened;
-      opened.onopen = () => dispatch({ type: "opened", generation });
-      opened.onmessage = ({ data }: { data: unknown }) => {
-        const message = parse(data);
-        if (message) dispatch({ type: "message", generation, message });
-      };
-      opened.onerror = ignore;
-      opened.onclose = (event: { code: number; reason: string; wasClean: boolean }) =>
-        dispatch({ type: "closed", generation, code: event.code, reason: event.reason, clean: event.wasClean });
-    } catch (error) {
-      // An address or a protocol that the constructor does not take: an attempt that failed, like others.
-      dispatch({ type: "closed", generation, code: 1006, reason: String(error), clean: false });
-    }
-  }
-
-  function drop(code: number): void {
-    abort?.abort();
-    abort = undefined;
-    const dropped = socket;
-    socket = undefined;
-    if (!dropped) return;
-    // The handler of errors stays: `ws` throws an error event that nobody listens to.
-    dropped.onopen = dropped.onmessage = dropped.onclose = null;
-    try {
-      if (code) dropped.close(code);
-    } catch {}
-  }
-
-  function transmit(message: OtherMessage): boolean {
+  function send(message: OtherMessage): boolean {
     if (socket?.readyState !== 1) return false;
-    try {
-      socket.send(JSON.stringify(message));
-      return true;
-    } catch {
-      return false;
-    }
+    socket.send(JSON.stringify(message));
+    return true;
   }
-
-  function deliver(message: OtherMessage): void {
-    for (const handler of [...(handlers.get(message.type) ?? [])]) shielded(() => handler(message as never));
-  }
-
-  // --- identity ---
 
   /** The id of this installation, kept where storage is allowed; that of the page is new each time. */
   function identify(): string {
     pageId ??= env.id();
     if (!clientId) {
-      try {
-        clientId = env.storage?.getItem(CLIENT_KEY) || undefined;
-      } catch {}
-      clientId ??= env.id();
+      clientId = env.storage?.getItem(CLIENT_KEY) || env.id();
       try {
         env.storage?.setItem(CLIENT_KEY, clientId);
       } catch {}
@@ -224,117 +197,62 @@ export function createClient(url: string, options: ClientOptions = {}): Client {
     return clientId;
   }
 
-  // --- token ---
-
-  async function token(force: boolean, { signal } = new AbortController()): Promise<string | undefined> {
-    return getToken?.({ force, signal });
-  }
+  // --- over HTTP ---
 
   function api(path: string): string {
-    const { apiUrl } = options;
-    const base = apiUrl ?? url.replace(/\?.*/, "").replace(/\/ws\/updates$/, "/v1");
-    return env.resolve(base + path).replace(/^ws/, "http");
+    const address = apiUrl ? env.resolve(apiUrl) + path : new URL(`../v1${path}`, env.resolve(url)).href;
+    return address.replace(/^ws/, "http");
   }
 
-  async function authenticate(force: boolean): Promise<void> {
-    const { generation } = state;
-    abort = new AbortController();
-    let refused = false;
-    try {
-      const bearer = await token(force, abort);
-      let offered = `bearer.${bearer}`;
-      if (auth === "ticket") {
-        const response = await request("/tickets", bearer, { method: "POST", signal: abort.signal });
-        refused = response.status === 401;
-        offered = `ticket.${(await json<{ ticket: string }>(response)).ticket}`;
-      }
-      if (generation === state.generation) protocols = [offered];
-      dispatch({ type: "authenticated", generation, expiresInMs: remaining(bearer) });
-    } catch {
-      dispatch({ type: "unauthenticated", generation, refused });
-    }
+  /** An answer of the service's, and how long it asks to wait. */
+  async function request(path: string, token: string | undefined, init: RequestInit) {
+    const response = await env.fetch(api(path), {
+      ...(token && { headers: { Authorization: `Bearer ${token}` } }),
+      ...init,
+    });
+    const { ok, status } = response;
+    return { status, retryAfterMs: retryAfter(response), body: ok && (await response.json()) };
   }
 
-  function request(path: string, bearer: string | undefined, init: RequestInit): Promise<Response> {
-    const headers = bearer ? { Authorization: `Bearer ${bearer}` } : {};
-    return env.fetch(api(path), { credentials: "omit", cache: "no-store", headers, ...init });
+  function retryAfter(response: Response): number {
+    return Number(response.headers.get("Retry-After")) * 1000 || 0;
   }
 
-  /** Seconds, or a date (RFC 9110, section 10.2.3). */
-  function retryAfter(response: Response): number | undefined {
-    const value = response.headers.get("Retry-After");
-    const seconds = Number(value);
-    if (!value) return undefined;
-    return Math.max(0, Number.isNaN(seconds) ? Date.parse(value) - env.now().wall : seconds * 1000) || undefined;
-  }
-
-  function remaining(bearer: string | undefined): number | undefined {
-    return expiresInMs(bearer ?? "", env.now().wall + estimateOf(state.samples).offsetMs);
+  function remaining(token = ""): number | undefined {
+    return expiresInMs(token, env.now().wall + estimateOf(state.samples).offsetMs);
   }
 
   async function renewToken(): Promise<void> {
     const { generation } = state;
-    const renewed = await token(true);
-    if (generation !== state.generation || !renewed) return;
-    if (transmit({ type: "token", token: renewed })) {
-      dispatch({ type: "renewed", generation, expiresInMs: remaining(renewed) });
-    }
-  }
-
-  // --- polling ---
-
-  async function poll(): Promise<void> {
-    const { pollingSince: since, stream } = state;
-    let retryAfterMs: number | undefined;
-    // An answer that comes after the socket did, or to an older round of polling, is of no use.
-    const wanted = () => since === state.pollingSince;
-    try {
-      const query = stream ? `?since=${stream.position}&since_epoch=${stream.epoch}` : "";
-      const response = await request(`/updates${query}`, await token(false), {});
-      retryAfterMs = retryAfter(response);
-      const polled = await json<Polled>(response);
-      if (!Array.isArray(polled.updates) || !(polled.stream_position >= 0))
-        throw new TypeError("not an answer of the service");
-      if (wanted()) return dispatch({ type: "polled", polled });
-    } catch {}
-    if (wanted()) dispatch({ type: "poll_failed", retryAfterMs });
-  }
-
-  // --- the outside ---
-
-  function add<T>(set: Set<T>, item: T): () => void {
-    set.add(item);
-    return () => void set.delete(item);
+    const token = await getToken?.({ force: true, signal: authenticating.signal });
+    if (generation !== state.generation || !token) return;
+    if (send({ type: "token", token })) dispatch("authenticated", [remaining(token)], generation);
   }
 
   return {
     connect() {
-      unlisten ??= env.listen(dispatch);
-      state = { ...state, network: env.network(), visibility: env.visibility() };
-      dispatch({ type: "connect" });
+      unlisten ??= env.listen((event) => dispatch(event.type, [event] as never));
+      dispatch("connect", [env.network(), env.visibility()]);
     },
     close() {
       unlisten?.();
       unlisten = undefined;
-      dispatch({ type: "close" });
+      dispatch("close", []);
     },
     retryNow() {
-      const before = state.generation;
-      dispatch({ type: "retry_now" });
-      return state.generation !== before;
+      const { generation } = state;
+      dispatch("retry_now", []);
+      return state.generation !== generation;
     },
-    send: transmit,
+    send,
     renewToken,
-    on(type: string, handler: Handler<never>) {
-      const ofType = handlers.get(type) ?? new Set();
-      handlers.set(type, ofType);
-      return add(ofType, handler);
-    },
+    on: (type: string, handler: Handler<never>) => add(handlers, [type, handler]),
     onGap: (handler) => add(gapHandlers, handler),
     observe: (observer) => add(observers, observer),
     tell: dispatch,
     subscribe: (listener) => add(listeners, listener),
     getSnapshot: () => snapshot,
+    getServerSnapshot: () => idle,
     api,
     retryAfter,
     get stream() {
@@ -354,8 +272,4 @@ export function createClient(url: string, options: ClientOptions = {}): Client {
     options,
     env,
   };
-}
-
-function describe({ at }: State): string {
-  return at.status === "connecting" ? `connecting.${at.phase}` : at.status;
 }

@@ -4,16 +4,14 @@ export interface Instant {
   readonly mono: number;
 }
 
-/** One estimate of `server - client`. */
+/** One estimate of `server - client`, and how wrong it may be: half the round trip. */
 export interface ClockSample {
   readonly offsetMs: number;
-  readonly rttMs: number;
+  readonly errorMs: number;
 }
 
-/** What is known of the server's clock: `server - client`, half the round trip as its error, and from how many samples. */
-export interface ClockEstimate {
-  readonly offsetMs: number;
-  readonly errorMs: number;
+/** What is known of the server's clock: the best sample, and of how many. */
+export interface ClockEstimate extends ClockSample {
   readonly samples: number;
 }
 
@@ -38,11 +36,12 @@ export function withSample(
   wallMs: number,
   rttMs: number,
 ): readonly ClockSample[] {
-  return [...samples, { offsetMs: serverMs - (wallMs - rttMs / 2), rttMs }].slice(-KEPT);
+  const errorMs = rttMs / 2;
+  return [...samples, { offsetMs: serverMs - wallMs + errorMs, errorMs }].slice(-KEPT);
 }
 
 /** The sample with the smallest round trip counts: the least of its time was spent in queues. */
 export function estimateOf(samples: readonly ClockSample[]): ClockEstimate {
-  const [best] = [...samples].sort((one, other) => one.rttMs - other.rttMs);
-  return { offsetMs: best?.offsetMs ?? 0, errorMs: (best?.rttMs ?? 0) / 2, samples: samples.length };
+  const [best] = [...samples].sort((one, other) => one.errorMs - other.errorMs);
+  return { offsetMs: 0, errorMs: 0, ...best, samples: samples.length };
 }

@@ -6,7 +6,7 @@ export { type Cause, FINAL, NEW_TOKEN, REASONS, type Reason } from "./close-code
 export type { Env, SocketConstructor, SocketLike, StorageLike } from "./env/env.ts";
 export { DEFAULTS, type Figures, figuresFrom } from "./options.ts";
 export type { Degraded, GoAway, Messages, OtherMessage, Restored, Update, Welcome } from "./protocol.ts";
-export { type Snapshot, visibleDowntime } from "./snapshot.ts";
+export type { Snapshot } from "./snapshot.ts";
 export {
   type Effect,
   type End,

@@ -61,10 +61,9 @@ export function figuresFrom(
   for (const key of Object.keys(DEFAULTS)) {
     const name = prefix + key.replace(/[A-Z]/g, "_$&").toUpperCase();
     const value = environment[name];
-    if (value === undefined || value === "") continue;
-    const figure = Number(value);
-    if (!(figure >= 0)) throw new RangeError(`${name} is not a number of zero or more: ${value}`);
-    figures[key] = figure;
+    if (!value) continue;
+    figures[key] = Number(value);
+    if (!(figures[key] >= 0)) throw new RangeError(`${name} is not a number of zero or more: ${value}`);
   }
   return figures;
 }

@@ -70,6 +70,6 @@ export function parse(data: unknown): OtherMessage | undefined {
 }
 
 /** A number of a message, or `fallback`: a peer's fields are never trusted to be there. */
-export function number(value: unknown, fallback: number): number {
-  return typeof value === "number" && Number.isFinite(value) ? value : fallback;
+export function number(value: unknown, fallback = 0): number {
+  return Number.isFinite(value) ? (value as number) : fallback;
 }

@@ -1,4 +1,12 @@
-import type { FailureReason, Network, State, Status, Transport, Visibility } from "./state.ts";
+import {
+  type FailureReason,
+  isOpen,
+  type Network,
+  type State,
+  type Status,
+  type Transport,
+  type Visibility,
+} from "./state.ts";
 
 /** What a page shows of a connection. Changes with what a user can see, not with each message. */
 export interface Snapshot {
@@ -20,9 +28,8 @@ export interface Snapshot {
   readonly degraded: string | undefined;
   /** Monotonic time since when there is no connection. */
   readonly downSince: number | undefined;
-  /** How much of that somebody could see, up to the monotonic time `seenAt`; see `visibleDowntime`. */
-  readonly seenMs: number;
-  readonly seenAt: number | undefined;
+  /** The same without the time in which nobody could see it: as of the last time that somebody could. */
+  readonly seenSince: number | undefined;
   /** The current connection, or the last. */
   readonly connectionId: string | undefined;
   readonly heartbeatMs: number;
@@ -30,22 +37,20 @@ export interface Snapshot {
 
 /** The part of a state that a page shows. */
 export function snapshotOf(state: State): Snapshot {
-  const { at } = state;
-  const open = at.status === "live" || at.status === "verifying";
+  const { at, staleSinceWall } = state;
   return {
     status: at.status,
-    transport: open ? "websocket" : state.pollingSince === undefined ? "none" : "polling",
+    transport: isOpen(at) ? "websocket" : state.pollingSince === undefined ? "none" : "polling",
     network: state.network,
     visibility: state.visibility,
-    stale: state.staleSinceWall !== undefined,
-    staleSince: state.staleSinceWall,
+    stale: staleSinceWall !== undefined,
+    staleSince: staleSinceWall,
     attempt: state.attempt,
     retryAt: at.status === "waiting" ? at.until : undefined,
     reason: at.status === "failed" ? at.reason : undefined,
     degraded: state.degraded,
     downSince: state.downSince,
-    seenMs: state.seenMs,
-    seenAt: state.downSince === undefined ? undefined : state.last.mono,
+    seenSince: state.seenSince,
     connectionId: state.connectionId,
     heartbeatMs: state.heartbeatMs,
   };
@@ -54,10 +59,4 @@ export function snapshotOf(state: State): Snapshot {
 /** Whether two objects of one type have the same values. */
 export function same<T extends object>(one: T, other: T): boolean {
   return (Object.keys(one) as Array<keyof T>).every((key) => Object.is(one[key], other[key]));
-}
-
-/** Milliseconds without a connection that somebody could see, at a monotonic time. */
-export function visibleDowntime(snapshot: Snapshot, mono: number): number {
-  const { status, visibility, seenMs, seenAt } = snapshot;
-  return seenMs + (seenAt === undefined || visibility === "hidden" || status === "suspended" ? 0 : mono - seenAt);
 }

@@ -177,8 +177,8 @@ describe.skipIf(!given && !existsSync(python))("with the real gateway and collec
     const telemetry = startTelemetry(made);
     made.connect();
     await is(made, "live");
-    made.tell({ type: "banner", shown: true, ms: 1 });
-    made.tell({ type: "banner", shown: false, ms: 1 });
+    made.tell("banner", [true, 1]);
+    made.tell("banner", [false, 1]);
     page({ type: "network", network: "wifi", effectiveType: "4g" });
     page({ type: "offline" });
     await is(made, "live");

@@ -233,6 +233,7 @@ describe("ConnectionBanner", () => {
 
   it("is on record", async () => {
     const env = new FakeEnv();
+    env.answer = () => Response.json({ accepted: 1, rejected: [] }, { status: 202 });
     const made = world({}, env);
     const telemetry = startTelemetry(made.client);
     made.client.connect();

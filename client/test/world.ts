@@ -34,6 +34,12 @@ export function live(options: ClientOptions = {}, env = new FakeEnv()): World {
   return made;
 }
 
+/** Drops the newest socket and lets the wait pass. */
+export function dropAndRetry({ env, snapshot }: World): void {
+  env.socket.end();
+  env.advance((snapshot().retryAt as number) - env.mono);
+}
+
 /** A JWT that is good for so long; nobody checks its signature here. */
 export function jwt(expiresAtMs: number): string {
   return `e30.${btoa(JSON.stringify({ exp: Math.floor(expiresAtMs / 1000) }))}.signature`;

@@ -1,4 +1,4 @@
-import type { PageEvent, Visibility } from "../state.ts";
+import type { PageEvent } from "../state.ts";
 import type { Env, SocketConstructor, StorageLike } from "./env.ts";
 
 declare const process: { env: { NODE_ENV?: string } };
@@ -8,52 +8,50 @@ interface Connection extends EventTarget {
   readonly effectiveType?: string;
 }
 
+/** What there is of a browser; nothing in Node and in server rendering. */
+interface Globals {
+  readonly document?: Document;
+  readonly window: Window;
+  readonly navigator?: Partial<Navigator> & { readonly connection?: Connection };
+  readonly localStorage?: StorageLike;
+  readonly sessionStorage?: StorageLike;
+  readonly WebSocket: SocketConstructor;
+}
+
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
-/** Where storage is forbidden, looking at it throws. */
+const globals = globalThis as unknown as Globals;
+
+/** Where storage is forbidden, looking at it throws. Node has one too, for all of its programs together. */
 function storage(name: "localStorage" | "sessionStorage"): StorageLike | undefined {
   try {
-    return typeof document === "undefined" ? undefined : (globalThis[name] ?? undefined);
+    return globals.document && globals[name];
   } catch {
     return undefined;
   }
 }
 
-/** Bundlers replace the expression as it stands; where none does there is nothing to ask. */
-function isDevelopment(): boolean {
-  try {
-    return process.env.NODE_ENV === "development";
-  } catch {
-    return false;
-  }
-}
-
-function connection(): Connection | undefined {
-  return (globalThis.navigator as { connection?: Connection } | undefined)?.connection;
-}
-
-/** Not `crypto.randomUUID`: that is for secure contexts only, and an intranet may do without TLS. */
-function id(): string {
-  return Array.from(crypto.getRandomValues(new Uint32Array(5)), (part) => part.toString(36)).join("");
-}
-
 function listen(listener: (event: PageEvent) => void): () => void {
-  if (typeof document === "undefined") return () => {};
+  const { document, window, navigator } = globals;
   const stop = new AbortController();
-  const on = (target: EventTarget | undefined, types: string, handle: (event: Event) => void) => {
-    for (const type of types.split(" ")) target?.addEventListener(type, handle, stop);
+  const on = (target: EventTarget | undefined, types: string) => {
+    for (const type of types.split(" ")) target?.addEventListener(type, tell, stop);
   };
-  const pass = (event: Event) => listener({ type: event.type } as PageEvent);
-  on(document, "visibilitychange", () => listener({ type: document.visibilityState }));
-  on(document, "freeze resume", pass);
-  on(window, "pageshow online offline", pass);
-  on(window, "pagehide", (event) =>
-    listener({ type: "pagehide", persisted: (event as PageTransitionEvent).persisted !== false }),
-  );
-  on(connection(), "change", () => {
-    const { type = "unknown", effectiveType } = connection() as Connection;
-    listener({ type: "network", network: type, ...(effectiveType && { effectiveType }) });
-  });
+  const tell = ({ type, persisted }: Event & { readonly persisted?: boolean }) => {
+    const { type: network = "unknown", effectiveType } = navigator?.connection ?? {};
+    listener(
+      (type === "visibilitychange"
+        ? { type: document?.visibilityState }
+        : type === "change"
+          ? { type: "network", network, effectiveType }
+          : { type, persisted }) as PageEvent,
+    );
+  };
+  if (document) {
+    on(document, "visibilitychange freeze resume");
+    on(window, "pageshow pagehide online offline");
+    on(navigator?.connection, "change");
+  }
   return () => stop.abort();
 }
 
@@ -66,26 +64,31 @@ export function browserEnv(Socket?: SocketConstructor): Env {
   return {
     now: () => ({ wall: Date.now(), mono: performance.now() }),
     random: Math.random,
-    id,
+    // Not `crypto.randomUUID`: that is for secure contexts only, and an intranet may do without TLS.
+    id: () => crypto.getRandomValues(new Uint32Array(4)).join("-"),
     setTimer: (callback, ms) => setTimeout(callback, Math.min(ms, MAX_TIMER_MS)),
     clearTimer: (timer) => clearTimeout(timer as number),
-    openSocket: (url, protocols) =>
-      new (Socket ?? (globalThis.WebSocket as unknown as SocketConstructor))(url, protocols),
+    openSocket: (url, protocols) => new (Socket ?? globals.WebSocket)(url, protocols),
     fetch: (url, init) => fetch(url, init),
-    beacon: (url, body) => navigator.sendBeacon(url, body),
-    resolve: (url) => (typeof document === "undefined" ? url : new URL(url, document.baseURI).href),
+    beacon: (url, body) => !!globals.navigator?.sendBeacon?.(url, body),
+    resolve: (url) => new URL(url, globals.document?.baseURI).href,
     get storage() {
       return storage("localStorage");
     },
     get session() {
       return storage("sessionStorage");
     },
-    effectiveType: () => connection()?.effectiveType,
-    visibility: () => (typeof document === "undefined" ? "visible" : (document.visibilityState as Visibility)),
-    network: () => (globalThis.navigator?.onLine === false ? "offline" : "online"),
+    effectiveType: () => globals.navigator?.connection?.effectiveType,
+    visibility: () => globals.document?.visibilityState ?? "visible",
+    network: () => (globals.navigator?.onLine === false ? "offline" : "online"),
     listen,
     get development() {
-      return isDevelopment();
+      // Bundlers replace the expression as it stands; where none does there may be nothing to ask.
+      try {
+        return process.env.NODE_ENV === "development";
+      } catch {
+        return false;
+      }
     },
   };
 }

@@ -1,6 +1,5 @@
 import { type CSSProperties, type ReactNode, useEffect, useState } from "react";
 import type { Client } from "../api.ts";
-import { visibleDowntime } from "../snapshot.ts";
 import { useClient, useConnection, useNow, useRetryCountdown } from "./hooks.ts";
 
 const SPINNER = `
@@ -34,20 +33,17 @@ export interface ConnectionBannerProps {
 /** Whether there was enough visible downtime for a banner, by a timer that failed retries do not put off. */
 function useBanner(client: Client): "" | "paused" | "failed" {
   const status = useConnection((snapshot) => snapshot.status, client);
-  const downSince = useConnection((snapshot) => snapshot.downSince, client);
+  const seenSince = useConnection((snapshot) => snapshot.seenSince, client);
   const visibility = useConnection((snapshot) => snapshot.visibility, client);
   const [due, setDue] = useState(false);
-  const failed = status === "failed";
-  const down = downSince !== undefined;
   useEffect(() => {
-    if (!down) return setDue(false);
+    if (seenSince === undefined) return setDue(false);
     if (visibility === "hidden" || status === "suspended") return;
     const { env, figures } = client;
-    const left = figures.bannerAfterMs - visibleDowntime(client.getSnapshot(), env.now().mono);
-    const timer = env.setTimer(() => setDue(true), Math.max(0, left));
+    const timer = env.setTimer(() => setDue(true), seenSince + figures.bannerAfterMs - env.now().mono);
     return () => env.clearTimer(timer);
-  }, [client, down, visibility, status]);
-  return failed ? "failed" : down && due ? "paused" : "";
+  }, [client, seenSince, visibility, status]);
+  return status === "failed" ? "failed" : seenSince !== undefined && due ? "paused" : "";
 }
 
 /**
@@ -72,8 +68,8 @@ export function ConnectionBanner({
     if (!shown) return;
     const { env } = found;
     const since = env.now().mono;
-    found.tell({ type: "banner", shown: true, ms: visibleDowntime(found.getSnapshot(), since) });
-    return () => found.tell({ type: "banner", shown: false, ms: env.now().mono - since });
+    found.tell("banner", [true, since - (found.getSnapshot().seenSince as number)]);
+    return () => found.tell("banner", [false, env.now().mono - since]);
   }, [found, shown]);
   return (
     <div className={className} style={style} data-state={banner || "hidden"}>

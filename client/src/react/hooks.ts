@@ -63,7 +63,7 @@ export function useResilientWebSocket(urlOrClient: string | Client, options?: Cl
 }
 
 function useSnapshot(client: Client): Snapshot {
-  return useSyncExternalStore(client.subscribe, client.getSnapshot, client.getSnapshot);
+  return useSyncExternalStore(client.subscribe, client.getSnapshot, client.getServerSnapshot);
 }
 
 /**
@@ -74,8 +74,11 @@ function useSnapshot(client: Client): Snapshot {
  */
 export function useConnection<T>(select: (snapshot: Snapshot, client: Client) => T, client?: Client): T {
   const found = useClient(client);
-  const get = () => select(found.getSnapshot(), found);
-  return useSyncExternalStore(found.subscribe, get, get);
+  return useSyncExternalStore(
+    found.subscribe,
+    () => select(found.getSnapshot(), found),
+    () => select(found.getServerSnapshot(), found),
+  );
 }
 
 /** Calls `handler`, always the newest, for each message of a type. A state would skip messages that come together. */

@@ -1,15 +1,19 @@
 import { baseFor } from "../backoff.ts";
-import { jumpBetween } from "../clock.ts";
-import type { Event, Moment, State } from "../state.ts";
+import { type Instant, jumpBetween } from "../clock.ts";
+import { NEW_TOKEN } from "../close-codes.ts";
+import { type Event, isOpen, type Moment, type State } from "../state.ts";
 import type { EventFields, EventType } from "./events.ts";
 
-/** Puts an event on record; `connectionId` where it is not that of the state after the step. */
-export type Put = <T extends EventType>(type: T, fields: EventFields[T], state: State) => void;
+/** Puts an event on record, as of a moment. It belongs to the connection and the attempt of `about`. */
+export type Put = <T extends EventType>(
+  type: T,
+  fields: EventFields[T],
+  about: Pick<State, "connectionId" | "attempt">,
+  now: Instant,
+) => void;
 
 /** Milliseconds of heartbeats that one summary covers. */
 const SUMMARY_MS = 300_000;
-
-const isOpen = ({ at }: State) => at.status === "live" || at.status === "verifying";
 
 /**
  * The client's account of its connections, derived from the steps of its state machine: what was before, what
@@ -18,130 +22,111 @@ const isOpen = ({ at }: State) => at.status === "live" || at.status === "verifyi
 export function accountant(put: Put): (before: State, event: Event, after: State, now: Moment) => void {
   let hiddenWall: number | undefined;
   let asleepWall: number | undefined;
-  let beats: { since: number; count: number; missed: number; min: number; max: number; sum: number } | undefined;
+  let beats:
+    | { since: number; count: number; missed: number; min_ms: number; max_ms: number; sum_ms: number }
+    | undefined;
 
-  function summarise(state: State, mono: number): void {
-    if (!beats) return;
-    const { since, count, missed, min, max, sum } = beats;
-    beats = undefined;
-    put(
-      "heartbeat.summarised",
-      { window_ms: mono - since, count, missed, min_ms: count ? min : 0, max_ms: max, sum_ms: sum },
-      state,
-    );
-  }
-
-  function heartbeat(mono: number, rtt?: number): void {
-    beats ??= { since: mono, count: 0, missed: 0, min: Number.POSITIVE_INFINITY, max: 0, sum: 0 };
-    if (rtt === undefined) beats.missed++;
-    else {
-      beats.count++;
-      beats.min = Math.min(beats.min, rtt);
-      beats.max = Math.max(beats.max, rtt);
-      beats.sum += rtt;
-    }
-  }
-
-  return (before, event, after, now) => {
+  return (before, [name, args], after, now) => {
     const { mono, wall } = now;
     const was = before.at;
     const { at, end } = after;
-    const { type } = event;
-    const away = (since: number | undefined) => since && Math.max(0, wall - since);
+    const away = (since: number | undefined) => ({ away_ms: since && Math.max(0, wall - since) });
+
+    function tell<T extends EventType>(type: T, fields: EventFields[T], state = before): void {
+      put(type, fields, state, now);
+    }
+
+    function summarise(): void {
+      if (!beats) return;
+      const { since, ...figures } = beats;
+      beats = undefined;
+      tell("heartbeat.summarised", { window_ms: mono - since, ...figures });
+    }
+
+    function heartbeat(rtt?: number): void {
+      beats ??= { since: mono, count: 0, missed: 0, min_ms: Infinity, max_ms: 0, sum_ms: 0 };
+      if (rtt === undefined) beats.missed++;
+      else {
+        beats.count++;
+        beats.min_ms = Math.min(beats.min_ms, rtt);
+        beats.max_ms = Math.max(beats.max_ms, rtt);
+        beats.sum_ms += rtt;
+      }
+    }
 
     const jump = before.last.wall && jumpBetween(before.last, now);
-    if (jump) put("clock.jumped", { jump_ms: jump }, before);
+    if (jump) tell("clock.jumped", { jump_ms: jump });
 
-    if (type === "hidden" && before.visibility !== type) {
+    if (name === "hidden") {
       hiddenWall = wall;
-      put("page.hidden", {}, before);
-    } else if (type === "visible" && before.visibility !== type) {
-      put("page.visible", { away_ms: away(hiddenWall) }, before);
-    } else if (type === "freeze" || (type === "pagehide" && event.persisted)) {
-      if (!asleepWall) put("page.frozen", {}, before);
+      tell("page.hidden", {});
+    } else if (name === "visible") tell("page.visible", away(hiddenWall));
+    else if (name === "freeze" || (name === "pagehide" && args[0].persisted)) {
+      if (!asleepWall) tell("page.frozen", {});
       asleepWall = wall;
-    } else if (type === "online" || type === "offline") {
-      put("network.changed", { network: type }, before);
-    } else if (type === "network") {
-      put("network.changed", { network: event.network, effective_type: event.effectiveType }, before);
-    } else if (type === "banner") {
-      if (event.shown) put("banner.shown", { downtime_ms: event.ms }, before);
-      else put("banner.hidden", { shown_ms: event.ms }, before);
+    } else if (name === "online" || name === "offline") tell("network.changed", { network: name });
+    else if (name === "network") {
+      const [{ network, effectiveType }] = args;
+      tell("network.changed", { network, effective_type: effectiveType });
+    } else if (name === "banner") {
+      const [shown, ms] = args;
+      if (shown) tell("banner.shown", { downtime_ms: ms });
+      else tell("banner.hidden", { shown_ms: ms });
     }
-    if (asleepWall && (type === "resume" || type === "pageshow" || type === "visible")) {
-      put("page.resumed", { away_ms: away(asleepWall) }, before);
+    if (asleepWall && (name === "resume" || name === "pageshow" || name === "visible")) {
+      tell("page.resumed", away(asleepWall));
       asleepWall = undefined;
     }
 
     // A connection is in doubt, or given up for its silence.
     const silent = mono - before.heard.mono;
-    if (was.status === "live" && at !== was && at.status !== "live" && silent > before.heartbeatMs) {
-      heartbeat(mono);
+    if (was.status === "live" && at.status !== "live" && silent > before.heartbeatMs) {
+      heartbeat();
       if (at.status === "verifying" || end?.code === 4100) {
-        put(
-          "heartbeat.overdue",
-          {
-            overdue_ms: silent - before.heartbeatMs,
-            timer_late_ms: type === "timer" ? Math.max(0, mono - event.due) : 0,
-            misses: Math.floor(silent / before.heartbeatMs),
-          },
-          before,
-        );
+        tell("heartbeat.overdue", {
+          overdue_ms: silent - before.heartbeatMs,
+          timer_late_ms: name === "timer" ? mono - before.due : 0,
+          misses: Math.floor(silent / before.heartbeatMs),
+        });
       }
     }
     if (was.status === "verifying" && at !== was) {
-      if (at.status === "live") put("probe.answered", { rtt_ms: mono - was.probedAt }, before);
-      else if (end?.code === 4101) put("probe.failed", { waited_ms: mono - was.doubted.mono }, before);
+      const waited = mono - was.doubted.mono;
+      if (at.status === "live") tell("probe.answered", { rtt_ms: waited });
+      else if (end?.code === 4101) tell("probe.failed", { waited_ms: waited });
     }
-    if (before.ping && !after.ping && isOpen(after)) {
-      heartbeat(mono, mono - before.ping.mono);
-      if (beats && mono - beats.since >= SUMMARY_MS) summarise(before, mono);
+    if (before.ping?.time && !after.ping && isOpen(at)) {
+      heartbeat(mono - before.ping.mono);
+      if (beats && mono - beats.since >= SUMMARY_MS) summarise();
     }
 
     // A connection or an attempt ended.
-    if (isOpen(before) && !isOpen(after)) {
-      summarise(before, mono);
-      put(
-        "socket.closed",
-        {
-          code: end?.code,
-          clean: end?.clean,
-          cause: end?.cause,
-          detail: end?.detail || undefined,
-          uptime_ms: mono - (was as { since: number }).since,
-        },
-        before,
-      );
-    } else if (was.status === "connecting" && at.status !== "connecting" && at.status !== "live") {
-      put(
-        "attempt.failed",
-        { phase: was.phase, cause: end?.cause, code: end?.code || undefined, elapsed_ms: mono - was.since },
-        before,
-      );
+    if (isOpen(was) && !isOpen(at)) {
+      summarise();
+      tell("socket.closed", { ...end, uptime_ms: mono - was.since });
+    } else if (was.status === "connecting" && at.status !== "connecting" && !isOpen(at)) {
+      tell("attempt.failed", { ...end, phase: was.phase, elapsed_ms: mono - was.since });
     }
-    if (before.pollingSince !== undefined && after.pollingSince === undefined) {
-      put("polling.stopped", { polled_ms: mono - before.pollingSince }, before);
-    } else if (before.pollingSince === undefined && after.pollingSince !== undefined) {
-      put("polling.started", { failures: after.failures }, before);
+    if (before.pollingSince !== after.pollingSince) {
+      if (before.pollingSince === undefined) tell("polling.started", { failures: after.failures });
+      else tell("polling.stopped", { polled_ms: mono - before.pollingSince });
     }
 
     // What comes next.
     if (at === was) return;
     if (at.status === "waiting") {
       const delay = at.until - mono;
-      // What is not a retry's wait is cut short, or the jitter after sleep: it has no base.
-      const base = at.hinted ? delay : after.attempt > before.attempt ? baseFor(after.attempt, after.figures) : 0;
-      put(
-        "backoff.scheduled",
-        { base_ms: base, jitter_ms: delay - base, delay_ms: delay, hint_ms: at.hinted ? delay : undefined },
-        after,
-      );
+      // What is no retry's wait is cut short, or the jitter after sleep or before a new token: it has no base.
+      const retries = after.attempt > before.attempt && !NEW_TOKEN.includes(end?.code ?? 0);
+      const base = at.hinted ? delay : retries ? baseFor(after.attempt, after.figures) : 0;
+      const hint_ms = at.hinted ? delay : undefined;
+      tell("backoff.scheduled", { base_ms: base, jitter_ms: delay - base, delay_ms: delay, hint_ms }, after);
     } else if (at.status === "failed") {
-      if (at.reason === "retries_exhausted") put("retries.exhausted", { cause: end?.cause }, after);
+      if (at.reason === "retries_exhausted") tell("retries.exhausted", { cause: end?.cause }, after);
     } else if (at.status === "connecting" && after.generation !== before.generation) {
-      put("attempt.started", { previous_connection_id: after.connectionId }, after);
+      tell("attempt.started", { previous_connection_id: after.connectionId }, after);
     } else if (at.status === "live" && was.status === "connecting") {
-      put(
+      tell(
         "socket.opened",
         {
           elapsed_ms: mono - was.since,

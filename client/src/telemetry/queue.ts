@@ -14,28 +14,31 @@ export function bytesOf(text: string): number {
   return new TextEncoder().encode(text).length;
 }
 
+/** Bytes of a list of entries, with what separates them. */
+export function sizeOf(entries: readonly Entry[]): number {
+  return entries.reduce((sum, { bytes }) => sum + bytes + 1, 0);
+}
+
 /** The entries that fit, in their order; the lowest class is left out first, and of a class the oldest. */
 export function fitting(
   entries: readonly Entry[],
   maxCount: number,
   maxBytes: number,
-  keep: ReadonlySet<Entry> = new Set(),
+  keep?: ReadonlySet<Entry>,
 ): { readonly kept: Entry[]; readonly dropped: Dropped } {
+  const kept = new Set(entries);
   const dropped: Dropped = {};
-  let count = entries.length;
-  let bytes = entries.reduce((sum, entry) => sum + entry.bytes + 1, 0);
-  const out = new Set<Entry>();
+  let bytes = sizeOf(entries);
   for (const lowest of ["detail", "account"] as const) {
     for (const entry of entries) {
-      if (count <= maxCount && bytes <= maxBytes) break;
-      if (classOf(entry.type) !== lowest || keep.has(entry)) continue;
-      out.add(entry);
-      count--;
+      if (kept.size <= maxCount && bytes <= maxBytes) break;
+      if (classOf(entry.type) !== lowest || keep?.has(entry)) continue;
+      kept.delete(entry);
       bytes -= entry.bytes + 1;
       dropped[lowest] = (dropped[lowest] ?? 0) + 1;
     }
   }
-  return { kept: entries.filter((entry) => !out.has(entry)), dropped };
+  return { kept: [...kept], dropped };
 }
 
 /** The first entries of a list that together have at most so many bytes; at least one. */

@@ -11,14 +11,13 @@ export interface Origin {
   readonly clock: { readonly offset_ms: number; readonly error_ms: number; readonly samples: number };
 }
 
-/** The unsent events of a page, as they lie in storage. */
-export interface Stored {
+/** What is known of a page's unsent events. In storage it is the first line; each event, as JSON, is another. */
+export interface Remains {
   readonly origin: Origin;
   readonly wall: number;
   /** Until when they belong to a page that is sending them. */
   readonly claimed: number;
   readonly dropped: Dropped;
-  readonly events: ReadonlyArray<readonly [type: string, json: string]>;
 }
 
 const PREFIX = "pulsetrail.telemetry.";
@@ -27,83 +26,83 @@ const MAX_AGE_MS = 24 * 3_600_000;
 /** A page that died while sending holds its claim no longer. */
 const CLAIM_MS = 60_000;
 
-function read(storage: StorageLike, key: string): Stored | undefined {
+function read(storage: StorageLike, key: string): readonly [remains?: Remains, ...events: string[]] {
   try {
-    return JSON.parse(storage.getItem(key) as string) ?? undefined;
+    const [first, ...events] = (storage.getItem(key) as string).split("\n");
+    return [JSON.parse(first as string), ...events];
   } catch {
-    return undefined;
+    return [];
   }
 }
 
-function keysOf(storage: StorageLike): string[] {
-  return Array.from({ length: storage.length }, (_, index) => storage.key(index) ?? "").filter((key) =>
-    key.startsWith(PREFIX),
-  );
+/** Throws if there is no room. */
+function write(storage: StorageLike, remains: Remains, events: readonly string[]): void {
+  const key = PREFIX + remains.origin.page_id;
+  if (events.length) storage.setItem(key, [JSON.stringify(remains), ...events].join("\n"));
+  else storage.removeItem(key);
 }
 
-/** Puts a page's unsent events aside, as many as there is room for beside those of other pages. */
+function keysOf(storage: StorageLike): string[] {
+  const keys = Array.from({ length: storage.length }, (_, index) => storage.key(index) as string);
+  return keys.filter((key) => key.startsWith(PREFIX));
+}
+
+/** Puts a page's unsent events aside, as many as there is room for beside those of other pages; returns which. */
 export function save(
   storage: StorageLike | undefined,
-  origin: Origin,
   entries: readonly Entry[],
-  wall: number,
-  before: Dropped,
-): void {
+  remains: Omit<Remains, "claimed">,
+): readonly Entry[] {
+  if (!storage) return [];
+  const others = keysOf(storage).filter((key) => key !== PREFIX + remains.origin.page_id);
+  const taken = others.reduce((sum, key) => sum + bytesOf(storage.getItem(key) ?? ""), 1024);
+  const { kept, dropped } = fitting(entries, entries.length, MAX_BYTES - taken);
   try {
-    if (!storage) return;
-    const own = PREFIX + origin.page_id;
-    storage.removeItem(own);
-    if (!entries.length) return;
-    let room = MAX_BYTES - 1024;
-    for (const key of keysOf(storage)) room -= bytesOf(storage.getItem(key) ?? "");
-    // In JSON the text of an event grows by its quotes' escapes.
-    const quoted = entries.map((entry) => ({ ...entry, bytes: bytesOf(JSON.stringify(entry.json)) + 32 }));
-    const { kept, dropped } = fitting(quoted, entries.length, room);
-    const counts: Dropped = { ...before };
-    for (const name of ["account", "detail"] as const) {
-      if (dropped[name]) counts[name] = (counts[name] ?? 0) + dropped[name];
-    }
-    const stored: Stored = {
-      origin,
-      wall,
-      claimed: 0,
-      dropped: counts,
-      events: kept.map(({ type, json }) => [type, json] as const),
-    };
-    storage.setItem(own, JSON.stringify(stored));
-  } catch {}
+    write(
+      storage,
+      { ...remains, claimed: 0, dropped: sum(remains.dropped, dropped) },
+      kept.map(({ json }) => json),
+    );
+    return kept;
+  } catch {
+    return [];
+  }
+}
+
+export function sum(one: Dropped, other: Dropped): Dropped {
+  const both = { ...one };
+  for (const name of Object.keys(other) as Array<keyof Dropped>) both[name] = (both[name] ?? 0) + (other[name] ?? 0);
+  return both;
 }
 
 /** Takes a page's events back; false if another page has taken them. */
-export function takeBack(storage: StorageLike | undefined, pageId: string): boolean {
-  if (!storage) return true;
-  const stored = read(storage, PREFIX + pageId);
-  if (!stored || stored.claimed) return false;
+export function takeBack(storage: StorageLike, pageId: string): boolean {
+  const [remains] = read(storage, PREFIX + pageId);
+  if (!remains || remains.claimed) return false;
   storage.removeItem(PREFIX + pageId);
   return true;
 }
 
 /** The events of a page that is gone, claimed for this one; nobody else gets them meanwhile. */
-export function claim(storage: StorageLike | undefined, pageId: string, wall: number): Stored | undefined {
-  try {
-    for (const key of storage ? keysOf(storage) : []) {
-      const stored = read(storage as StorageLike, key);
-      if (!stored || wall - stored.wall > MAX_AGE_MS) storage?.removeItem(key);
-      else if (key !== PREFIX + pageId && wall >= stored.claimed) {
-        storage?.setItem(key, JSON.stringify({ ...stored, claimed: wall + CLAIM_MS }));
-        return stored;
-      }
+export function claim(
+  storage: StorageLike | undefined,
+  pageId: string,
+  wall: number,
+): readonly [remains: Remains, ...events: string[]] | undefined {
+  for (const key of storage ? keysOf(storage) : []) {
+    const [remains, ...events] = read(storage as StorageLike, key);
+    if (!remains || wall - remains.wall > MAX_AGE_MS) storage?.removeItem(key);
+    else if (key !== PREFIX + pageId && wall >= remains.claimed) {
+      settle(storage, { ...remains, claimed: wall + CLAIM_MS }, events);
+      return [remains, ...events];
     }
-  } catch {}
+  }
   return undefined;
 }
 
-/** Claimed events were sent, up to `sent`; the others stay, for whoever comes next. */
-export function settle(storage: StorageLike | undefined, stored: Stored, sent: number): void {
+/** What is left of claimed events, for whoever comes next. */
+export function settle(storage: StorageLike | undefined, remains: Remains, events: readonly string[]): void {
   try {
-    const key = PREFIX + stored.origin.page_id;
-    const events = stored.events.slice(sent);
-    if (events.length) storage?.setItem(key, JSON.stringify({ ...stored, events, claimed: 0 }));
-    else storage?.removeItem(key);
+    if (storage) write(storage, remains, events);
   } catch {}
 }

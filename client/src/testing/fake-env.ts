@@ -134,7 +134,10 @@ export class FakeEnv implements Env {
 
   fetch = async (url: string, init?: RequestInit): Promise<Response> => {
     this.requests.push({ url, init });
-    return this.answer(url, init);
+    const aborted = new Promise<never>((_, reject) => {
+      init?.signal?.addEventListener("abort", () => reject(init.signal?.reason), { once: true });
+    });
+    return Promise.race([this.answer(url, init), aborted]);
   };
 
   beacon = (url: string, body: string): boolean => {
