@@ -290,6 +290,8 @@ class Fleet:
         """Whether heartbeats stay unanswered."""
         self.drops = 0
         """Connections that ended without the fleet's own doing."""
+        self.welcomes = 0
+        """Handshakes that were answered."""
         self.longest_silence = 0.0
         """Most seconds between two heartbeats of a connection; set it back at will."""
         self.slowest_welcome = 0.0
@@ -384,6 +386,7 @@ class Fleet:
     def opened(self, client: Client, seconds: float) -> None:
         """A client was welcomed, so many seconds after its attempt began."""
         self._open[client] = None
+        self.welcomes += 1
         self.slowest_welcome = max(self.slowest_welcome, seconds)
 
     def closed(self, client: Client, *, by_itself: bool) -> None:
