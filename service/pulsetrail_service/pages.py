@@ -17,8 +17,8 @@ from pulsetrail.settings import AuthMode
 
 MONITOR: Final = "/monitor"
 NOT_BUILT: Final = (
-    "The Monitor page is not built: install Node 20 or newer and run scripts/build-web in the checkout (make run does "
-    "it too), then start the service again."
+    "The Monitor page is not built: install Node 20.19 or newer and run scripts/build-web in the checkout "
+    "(make run does it too).\n"
 )
 
 SECURITY: Final = {
@@ -32,42 +32,46 @@ SECURITY: Final = {
     "Referrer-Policy": "same-origin",
 }
 
+_PAGE: Final = "monitor.html"
 _MODE: Final = 'data-auth-mode="none"'
 _KEPT: Final = "public, max-age=31536000, immutable"
 _HERE: Final = Path(__file__).resolve().parent
 
 
-def find_pages() -> Path | None:
-    """The directory of the built pages: in an installed wheel beside this file, in a checkout under ``web/``."""
-    candidates = (_HERE / "web", _HERE.parents[1] / "web" / "dist")
-    return next((path for path in candidates if (path / "monitor.html").is_file()), None)
+def pages_directory() -> Path:
+    """Where the built pages are, if they are: in an installed wheel beside this file, in a checkout under ``web/``."""
+    installed = _HERE / "web"
+    return installed if installed.is_dir() else _HERE.parents[1] / "web" / "dist"
 
 
-def page_routes(pages: Path | None, auth_mode: AuthMode) -> APIRouter:
-    """``/monitor`` and what it is made of. Without ``pages``, ``/monitor`` says how to make them.
+def is_built(pages: Path) -> bool:
+    """Whether there is a Monitor page."""
+    return (pages / _PAGE).is_file()
+
+
+def page_routes(pages: Path, auth_mode: AuthMode) -> APIRouter:
+    """``/monitor`` and what it is made of, from ``pages``, also when they are built while the service runs. Before that
+    ``/monitor`` says how to make them.
 
     The page is told ``auth_mode``, so that it can say what it needs before it is refused.
     """
     router = APIRouter(include_in_schema=False)
-    if pages is None:
+    assets = StaticFiles(directory=pages / "assets", check_dir=False)
 
-        @router.get(MONITOR)
-        async def not_built() -> Response:
-            return PlainTextResponse(f"{NOT_BUILT}\n", 404)
-
-        return router
-
-    page = (pages / "monitor.html").read_text(encoding="utf-8")
-    body = page.replace(_MODE, _MODE.replace("none", auth_mode), 1).encode()
-    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    assets = StaticFiles(directory=pages / "assets")
+    # Not async: these read files, in a thread of their own.
 
     @router.api_route("/", methods=["GET", "HEAD"])
-    async def root() -> Response:
-        return RedirectResponse(MONITOR, 307)
+    def root() -> Response:
+        return RedirectResponse(MONITOR, 307) if is_built(pages) else PlainTextResponse(NOT_BUILT, 404)
 
     @router.api_route(MONITOR, methods=["GET", "HEAD"])
-    async def monitor(request: Request) -> Response:
+    def monitor(request: Request) -> Response:
+        try:
+            page = (pages / _PAGE).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return PlainTextResponse(NOT_BUILT, 404)
+        body = page.replace(_MODE, _MODE.replace("none", auth_mode), 1).encode()
+        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         headers = {**SECURITY, "Cache-Control": "no-cache", "ETag": tag}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)

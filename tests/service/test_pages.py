@@ -125,16 +125,24 @@ async def test_the_page_is_told_how_clients_prove_who_they_are(gateway: Start, p
         assert 'data-auth-mode="ticket"' in (await http.get("/monitor")).text
 
 
-async def test_where_no_page_was_built_its_place_says_how_to_get_one(gateway: Start) -> None:
+async def test_where_no_page_was_built_its_place_says_how_to_get_one_and_has_it_from_then_on(
+    gateway: Start, pages: Path
+) -> None:
+    elsewhere = pages.with_name("elsewhere")
+    shutil.move(pages, elsewhere)
     async with (
-        gateway(routers=[page_routes(None, AuthMode.NONE)]) as running,
+        gateway(routers=[page_routes(pages, AuthMode.NONE)]) as running,
         httpx.AsyncClient(base_url=running.http) as http,
     ):
-        answer = await http.get("/monitor")
-        assert answer.status_code == 404
-        assert "scripts/build-web" in answer.text
-        assert answer.text.count("\n") == 1
-        assert (await http.get("/")).status_code == 404
+        for path in ("/monitor", "/"):
+            answer = await http.get(path)
+            assert answer.status_code == 404
+            assert "scripts/build-web" in answer.text
+            assert answer.text.count("\n") == 1
+        assert (await http.get(f"/assets/{SCRIPT}")).status_code == 404
+        shutil.move(elsewhere, pages)
+        assert (await http.get("/monitor")).status_code == 200
+        assert (await http.get(f"/assets/{SCRIPT}")).status_code == 200
 
 
 @pytest.mark.parametrize("built", [True, False])

@@ -1,8 +1,19 @@
 import { describe, expect, it } from "vitest";
 import { niceCeiling } from "../src/charts/options.ts";
-import { bytes, count, duration, durationText, NONE, perSecond, plural, words } from "../src/live/format.ts";
+import {
+  bounded,
+  bucketLabels,
+  bytes,
+  count,
+  duration,
+  durationText,
+  NONE,
+  perSecond,
+  plural,
+  words,
+} from "../src/live/format.ts";
 import { toneOf, toneOfAll, vitalsOf } from "../src/live/health.ts";
-import { endingOf, stacksOf } from "../src/live/reasons.ts";
+import { byInitiator, endingOf, stacksOf } from "../src/live/reasons.ts";
 import { sample, T0 } from "./samples.ts";
 
 describe("a figure in words", () => {
@@ -25,9 +36,15 @@ describe("a figure in words", () => {
   it("of a duration is in the unit that suits it", () => {
     expect(
       [0, 0.0004, 0.0123, 0.25, 0.9996, 1, 12.5, 90, 100, 3_600, 7_200, 200_000].map((each) => durationText(each)),
-    ).toEqual(["0 ms", "0.4 ms", "12 ms", "250 ms", "1.0 s", "1.0 s", "13 s", "90 s", "2 min", "60 min", "2 h", "2 d"]);
+    ).toEqual(["0 s", "0.4 ms", "12 ms", "250 ms", "1.0 s", "1.0 s", "13 s", "90 s", "2 min", "60 min", "2 h", "2 d"]);
     expect(duration(undefined)).toEqual([NONE, ""]);
     expect(durationText(undefined)).toBe(NONE);
+  });
+
+  it("of a duration above all bounds says so", () => {
+    expect(bounded(Infinity, [0.1, 30, Infinity])).toEqual(["> 30", "s"]);
+    expect(bounded(0.05, [0.1, 30, Infinity])).toEqual(["50", "ms"]);
+    expect(bucketLabels([0.005, 0.01, 0.25, 1, 2.5, Infinity])).toEqual(["5 ms", "10", "250", "1 s", "2.5", "> 2.5"]);
   });
 
   it("of a size is in powers of 1,024", () => {
@@ -52,7 +69,9 @@ describe("a figure in words", () => {
 
 describe("an axis", () => {
   it("ends at a number that can be halved", () => {
-    expect([1, 3, 5, 7, 11, 99, 100, 101].map(niceCeiling)).toEqual([1, 4, 6, 10, 20, 100, 100, 200]);
+    expect([1, 3, 5, 7, 9, 11, 13, 99, 100, 101, 0.3].map(niceCeiling)).toEqual([
+      1, 4, 6, 8, 10, 12, 16, 100, 100, 120, 0.4,
+    ]);
   });
 });
 
@@ -61,6 +80,14 @@ describe("the reasons of disconnects", () => {
     expect(endingOf("normal/client")).toEqual({ reason: "normal", initiator: "client" });
     expect(endingOf("normal/martian")).toEqual({ reason: "normal", initiator: "unknown" });
     expect(endingOf("normal")).toEqual({ reason: "normal", initiator: "unknown" });
+  });
+
+  it("are summed by initiator, in a fixed order", () => {
+    const table = new Map(Object.entries({ "reset/unknown": 2, "normal/client": 3, "page_closed/client": 4 }));
+    expect(byInitiator(table)).toEqual([
+      ["client", 7],
+      ["unknown", 2],
+    ]);
   });
 
   it("are stacked by initiator, the most frequent first, and no end is lost among the rare ones", () => {

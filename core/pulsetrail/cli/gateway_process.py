@@ -17,7 +17,7 @@ from pulsetrail_collector.dead_letters import DeadLetters
 from pulsetrail_collector.routes import router
 from pulsetrail_service.app import Gateway, create_app
 from pulsetrail_service.node import patience_of
-from pulsetrail_service.pages import find_pages, page_routes
+from pulsetrail_service.pages import page_routes, pages_directory
 from pulsetrail_service.server import gateway_server
 from pulsetrail_service.shared_updates import SharedUpdates
 from pulsetrail_service.updates import LocalUpdates, UpdateSource
@@ -57,7 +57,7 @@ async def run_gateway(settings: Settings, index: int, *, collect: bool) -> None:
         )
         fleet = Fleet(url)
         dead_letters = DeadLetters(metrics)
-        routers = [page_routes(find_pages(), settings.auth_mode)]
+        routers = [page_routes(pages_directory(), settings.auth_mode)]
         if collect:
             collector = build_collector(
                 settings, journal=journal, deployment=deployment, metrics=metrics, dead_letters=dead_letters

@@ -215,9 +215,10 @@ def _announce(settings: Settings, data: DataDir, node: str, port: int, url: str)
 
 def _monitor(at: str) -> str:
     # Imported here: only this command has pages, and no other has to wait for what serves them.
-    from pulsetrail_service.pages import MONITOR, find_pages
+    from pulsetrail_service.pages import MONITOR, is_built, pages_directory
 
-    return f"http://{at}{MONITOR}" if find_pages() else "not built (Node 20 or newer and scripts/build-web make it)"
+    built = is_built(pages_directory())
+    return f"http://{at}{MONITOR}" if built else "not built (Node 20.19 or newer and scripts/build-web make it)"
 
 
 def _shown(host: str) -> str:

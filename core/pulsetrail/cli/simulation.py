@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 import socket
 import struct
@@ -39,7 +40,6 @@ _DEVICES = (
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 "
     "Safari/605.1.15",
 )
-_PONG = '{"type":"pong"}'
 
 Behave = Callable[[ClientConnection], Awaitable[None]]
 
@@ -133,8 +133,9 @@ async def _live(device: Device, address: str) -> None:
 
 async def _stay(client: ClientConnection) -> None:
     async for message in client:
-        if '"heartbeat"' in str(message):
-            await client.send(_PONG)
+        heartbeat = json.loads(message)
+        if heartbeat["type"] == "heartbeat":
+            await client.send(json.dumps({"type": "pong", "seq": heartbeat["seq"]}))
 
 
 async def _flap(client: ClientConnection) -> None:

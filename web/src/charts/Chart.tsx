@@ -16,6 +16,10 @@ export interface ChartProps {
   /** Drawn anew when this is another function. */
   readonly option: (palette: Palette) => ChartOption;
   readonly table: () => ChartTable;
+  /** There is nothing to draw yet. */
+  readonly empty: boolean;
+  /** Shown above the picture, if the card does not say what it is. */
+  readonly caption?: string | undefined;
 }
 
 // The library is larger than all the rest: figures are there before it is.
@@ -25,13 +29,16 @@ const Picture = lazy(() => import("./Picture.tsx"));
 export const AsTables = createContext(false);
 
 /** A picture and a sentence that says the same, or a table. */
-export function Chart({ label, summary, option, table }: ChartProps): ReactNode {
+export function Chart({ label, summary, option, table, empty, caption }: ChartProps): ReactNode {
   if (useContext(AsTables)) return <Table label={label} {...table()} />;
   return (
-    <div className="chart" role="img" aria-label={`${label}. ${summary}`}>
-      <Suspense>
-        <Picture option={option} />
-      </Suspense>
+    <div className="chart" role="img" aria-label={`${label}. ${empty ? "No figures yet." : summary}`}>
+      {caption && <p className="caption">{caption}</p>}
+      {!empty && (
+        <Suspense>
+          <Picture option={option} />
+        </Suspense>
+      )}
     </div>
   );
 }

@@ -1,5 +1,5 @@
 import { type ReactNode, useCallback } from "react";
-import type { Palette } from "../design/theme.ts";
+import type { Color, Palette } from "../design/theme.ts";
 import { shortClock } from "../live/format.ts";
 import { minuteOf, type Point } from "../live/history.ts";
 import { Chart, type ChartTable } from "./Chart.tsx";
@@ -11,7 +11,7 @@ export interface LineProps {
   readonly points: readonly Point[];
   /** The right edge. */
   readonly now: number;
-  readonly color: keyof Palette;
+  readonly color: Color;
   /** A value as text; the axis uses it too. */
   readonly format: (value: number) => string;
   /** What the values are, after a number. */
@@ -19,10 +19,22 @@ export interface LineProps {
   /** The axis reaches at least so far, so that noise about nothing does not fill the card. */
   readonly atLeast: number;
   readonly steps?: boolean;
+  /** Say what it is of above it, where the card's title does not. */
+  readonly caption?: boolean;
 }
 
 /** One figure over the last ten minutes. */
-export function Line({ label, points, now, color, format, unit, atLeast, steps = false }: LineProps): ReactNode {
+export function Line({
+  label,
+  points,
+  now,
+  color,
+  format,
+  unit,
+  atLeast,
+  steps = false,
+  caption = false,
+}: LineProps): ReactNode {
   const option = useCallback(
     (palette: Palette) => lineOption({ points, now, unit, color, format, atLeast, steps }, palette),
     [points, now, unit, color, format, atLeast, steps],
@@ -33,6 +45,8 @@ export function Line({ label, points, now, color, format, unit, atLeast, steps =
       summary={summaryOf(points, format)}
       option={option}
       table={() => tableOf(points, label, format)}
+      empty={points.length === 0}
+      caption={caption ? label : undefined}
     />
   );
 }
@@ -42,7 +56,7 @@ export function summaryOf(points: readonly Point[], format: (value: number) => s
   const known = points.flatMap(([time, value]) => (value === null ? [] : [{ time, value }]));
   const [first] = known;
   const last = known.at(-1);
-  if (first === undefined || last === undefined) return "No figures yet.";
+  if (first === undefined || last === undefined) return "";
   const values = known.map(({ value }) => value);
   return (
     `From ${shortClock(first.time)} to ${shortClock(last.time)}: lowest ${format(Math.min(...values))}, ` +

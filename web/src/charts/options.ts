@@ -1,7 +1,7 @@
 import type { BarSeriesOption, LineSeriesOption } from "echarts/charts";
 import type { GridComponentOption, TooltipComponentOption } from "echarts/components";
-import type { ComposeOption } from "echarts/core";
-import type { Palette } from "../design/theme.ts";
+import type { ComposeOption, LinearGradientObject } from "echarts/core";
+import type { Color, Palette } from "../design/theme.ts";
 import { clock, shortClock } from "../live/format.ts";
 import type { Point } from "../live/history.ts";
 import { WINDOW_MS } from "../live/history.ts";
@@ -10,10 +10,12 @@ export type ChartOption = ComposeOption<
   BarSeriesOption | LineSeriesOption | GridComponentOption | TooltipComponentOption
 >;
 
-const GRID = { left: 0, right: 0, top: 12, bottom: 22, outerBoundsMode: "none" } as const;
+function grid({ rem }: Palette) {
+  return { left: 0, right: 0.3 * rem, top: 0.75 * rem, bottom: 1.4 * rem, outerBoundsMode: "none" } as const;
+}
 
 function text(palette: Palette) {
-  return { color: palette.muted, fontFamily: palette.font, fontSize: 11 };
+  return { color: palette.muted, fontFamily: palette.font, fontSize: 0.72 * palette.rem };
 }
 
 function tooltip(palette: Palette): TooltipComponentOption {
@@ -25,22 +27,24 @@ function tooltip(palette: Palette): TooltipComponentOption {
     borderColor: palette.line,
     borderWidth: 1,
     padding: [8, 12],
-    textStyle: { color: palette.text, fontFamily: palette.font, fontSize: 12 },
+    textStyle: { color: palette.text, fontFamily: palette.font, fontSize: 0.8 * palette.rem },
     axisPointer: { type: "line", lineStyle: { color: palette.muted, type: "solid", width: 1, opacity: 0.5 } },
     transitionDuration: 0,
   };
 }
 
+/** From zero to a round number, with a line there and one half way; the labels stand on the lines. */
 function valueAxis(
   palette: Palette,
   format: (value: number) => string,
-  atLeast: number,
+  highest: number,
 ): NonNullable<ChartOption["yAxis"]> {
+  const max = niceCeiling(highest);
   return {
     type: "value",
     min: 0,
-    max: ({ max }: { max: number }) => niceCeiling(Math.max(max, atLeast)),
-    splitNumber: 2,
+    max,
+    interval: max / 2,
     axisLabel: {
       ...text(palette),
       inside: true,
@@ -52,14 +56,14 @@ function valueAxis(
     axisTick: { show: false },
     axisLine: { show: false },
     splitLine: { lineStyle: { color: palette.line } },
-    z: 3,
   };
 }
 
-/** The least of 1, 2, 4, 6, 10, 20, 40, … that is not below: halves of it are whole, so that two grid lines do. */
+/** The least number that is not below and whose half, where there is a grid line too, is a short one. */
 export function niceCeiling(value: number): number {
   const power = 10 ** Math.floor(Math.log10(value || 1));
-  return [1, 2, 4, 6, 10].map((step) => step * power).find((step) => step >= value) ?? value;
+  const steps = power < 10 ? [1, 2, 4, 6, 8, 10] : [1, 1.2, 1.6, 2, 3, 4, 5, 6, 8, 10];
+  return (steps.find((step) => step * power >= value) ?? 10) * power;
 }
 
 function timeAxis(palette: Palette, now: number): NonNullable<ChartOption["xAxis"]> {
@@ -68,9 +72,15 @@ function timeAxis(palette: Palette, now: number): NonNullable<ChartOption["xAxis
     type: "time",
     min: now - WINDOW_MS,
     max: now,
+    splitNumber: 5,
     minInterval: 2 * minute,
-    maxInterval: 5 * minute,
-    axisLabel: { ...text(palette), hideOverlap: true, formatter: (value: number) => shortClock(value) },
+    axisLabel: {
+      ...text(palette),
+      hideOverlap: true,
+      alignMinLabel: "left",
+      alignMaxLabel: "right",
+      formatter: (value: number) => shortClock(value),
+    },
     axisTick: { show: false },
     axisLine: { lineStyle: { color: palette.line } },
     splitLine: { show: false },
@@ -78,11 +88,18 @@ function timeAxis(palette: Palette, now: number): NonNullable<ChartOption["xAxis
   };
 }
 
+/** From a third of a colour at the top of an area to next to nothing at its foot. */
+function fading(color: string): LinearGradientObject {
+  const [red, green, blue] = color.match(/[\d.]+/g) ?? [];
+  const stop = (offset: number, opacity: number) => ({ offset, color: `rgba(${red}, ${green}, ${blue}, ${opacity})` });
+  return { type: "linear", x: 0, y: 0, x2: 0, y2: 1, colorStops: [stop(0, 0.32), stop(1, 0.03)] };
+}
+
 export interface LineChart {
   readonly points: readonly Point[];
   readonly now: number;
   readonly unit: string;
-  readonly color: keyof Palette;
+  readonly color: Color;
   readonly format: (value: number) => string;
   readonly atLeast: number;
   readonly steps: boolean;
@@ -94,7 +111,7 @@ export function lineOption(chart: LineChart, palette: Palette): ChartOption {
   const newest = chart.points.at(-1);
   return {
     animation: false,
-    grid: { ...GRID },
+    grid: grid(palette),
     tooltip: {
       ...tooltip(palette),
       formatter: (parameters) => {
@@ -104,7 +121,7 @@ export function lineOption(chart: LineChart, palette: Palette): ChartOption {
       },
     },
     xAxis: timeAxis(palette, chart.now),
-    yAxis: valueAxis(palette, chart.format, chart.atLeast),
+    yAxis: valueAxis(palette, chart.format, Math.max(chart.atLeast, ...chart.points.map(([, value]) => value ?? 0))),
     series: [
       {
         type: "line",
@@ -113,7 +130,7 @@ export function lineOption(chart: LineChart, palette: Palette): ChartOption {
         step: chart.steps ? "end" : false,
         lineStyle: { color, width: 2 },
         itemStyle: { color },
-        areaStyle: { color, opacity: 0.14 },
+        areaStyle: { color: fading(color) },
         emphasis: { disabled: true },
         connectNulls: false,
       },
@@ -135,7 +152,7 @@ export interface StackedBars {
   readonly categories: readonly string[];
   readonly stacks: readonly {
     readonly name: string;
-    readonly color: keyof Palette;
+    readonly color: Color;
     readonly shade: number;
     readonly values: readonly number[];
   }[];
@@ -146,9 +163,12 @@ export interface StackedBars {
 /** Stacked bars; the last one is not over yet and paler. */
 export function barsOption(chart: StackedBars, palette: Palette): ChartOption {
   const last = chart.categories.length - 1;
+  const heights = chart.categories.map((_, place) =>
+    chart.stacks.reduce((height, { values }) => height + (values[place] ?? 0), 0),
+  );
   return {
     animation: false,
-    grid: { ...GRID },
+    grid: grid(palette),
     tooltip: {
       ...tooltip(palette),
       axisPointer: { type: "shadow", shadowStyle: { color: palette.muted, opacity: 0.1 } },
@@ -169,23 +189,33 @@ export function barsOption(chart: StackedBars, palette: Palette): ChartOption {
       axisTick: { show: false },
       axisLine: { lineStyle: { color: palette.line } },
     },
-    yAxis: valueAxis(palette, chart.format, chart.atLeast),
+    yAxis: valueAxis(palette, chart.format, Math.max(chart.atLeast, ...heights)),
     series: chart.stacks.map(({ name, color, shade, values }) => ({
       type: "bar",
       name,
       stack: "all",
       barCategoryGap: "28%",
-      itemStyle: { color: palette[color], opacity: shade, borderColor: palette.surface, borderWidth: 1 },
+      itemStyle: { color: palette[color], borderColor: palette.surface, borderWidth: 1 },
       emphasis: { disabled: true },
-      data: values.map((value, place) => (place === last ? { value, itemStyle: { opacity: shade * 0.55 } } : value)),
+      // A bar of no height would still have its border.
+      data: values.map((value, place) => ({
+        value: value || null,
+        itemStyle: { opacity: place === last ? shade * 0.55 : shade },
+      })),
     })),
   };
+}
+
+/** A count as its part of all; nothing for none. */
+export function share(count: number, counts: readonly number[]): string {
+  const part = (100 * count) / counts.reduce((one, other) => one + other, 0);
+  return count === 0 ? "" : part < 1 ? "< 1 %" : `${Math.round(part)} %`;
 }
 
 export interface Distribution {
   readonly labels: readonly string[];
   readonly counts: readonly number[];
-  readonly color: keyof Palette;
+  readonly color: Color;
   readonly format: (value: number) => string;
 }
 
@@ -193,7 +223,7 @@ export interface Distribution {
 export function distributionOption(chart: Distribution, palette: Palette): ChartOption {
   return {
     animation: false,
-    grid: { ...GRID },
+    grid: grid(palette),
     tooltip: {
       ...tooltip(palette),
       axisPointer: { type: "shadow", shadowStyle: { color: palette.muted, opacity: 0.1 } },
@@ -209,13 +239,28 @@ export function distributionOption(chart: Distribution, palette: Palette): Chart
       axisTick: { show: false },
       axisLine: { lineStyle: { color: palette.line } },
     },
-    yAxis: { type: "value", min: 0, splitNumber: 2, axisLabel: { show: false }, splitLine: { show: false } },
+    // Room for the labels above the highest bar.
+    yAxis: {
+      type: "value",
+      min: 0,
+      max: ({ max }) => 1.2 * max || 1,
+      splitNumber: 2,
+      axisLabel: { show: false },
+      splitLine: { show: false },
+    },
     series: [
       {
         type: "bar",
         data: [...chart.counts],
         barCategoryGap: "18%",
         itemStyle: { color: palette[chart.color], borderRadius: [3, 3, 0, 0] },
+        label: {
+          ...text(palette),
+          show: true,
+          position: "top",
+          distance: 3,
+          formatter: ({ value }) => share(Number(value), chart.counts),
+        },
         emphasis: { disabled: true },
       },
     ],

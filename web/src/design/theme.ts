@@ -22,7 +22,13 @@ const NAMES = [
   "unknown",
 ] as const;
 
-export type Palette = Readonly<Record<(typeof NAMES)[number] | "font", string>>;
+export type Color = (typeof NAMES)[number];
+
+export interface Palette extends Readonly<Record<Color, string>> {
+  readonly font: string;
+  /** Pixels. */
+  readonly rem: number;
+}
 
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const listeners = new Set<() => void>();
@@ -52,6 +58,8 @@ function apply(theme: Theme | undefined): void {
 export function followTheme(): void {
   apply(stored());
   dark.addEventListener("change", () => apply(stored()));
+  // The size of text goes with that of the window.
+  window.addEventListener("resize", () => apply(stored()));
 }
 
 /** Choose a theme; the system's own choice is not kept, so that it is followed again. */
@@ -92,6 +100,7 @@ function read(): Palette {
     return [name, getComputedStyle(probe).color] as const;
   });
   const font = getComputedStyle(probe).fontFamily;
+  const rem = Number.parseFloat(getComputedStyle(document.documentElement).fontSize);
   probe.remove();
-  return { ...Object.fromEntries(colors), font } as Palette;
+  return { ...(Object.fromEntries(colors) as Record<Color, string>), font, rem };
 }

@@ -28,6 +28,7 @@ export function perSecond(value: number | undefined): string {
 /** A duration in seconds, in the unit that suits it, to two or three digits: `["250", "ms"]`. */
 export function duration(seconds: number | undefined): readonly [figure: string, unit: string] {
   if (seconds === undefined) return [NONE, ""];
+  if (seconds === 0) return ["0", "s"];
   if (seconds < 0.0995) return [digits(seconds * 1_000), "ms"];
   if (seconds < 0.9995) return [WHOLE.format(seconds * 1_000), "ms"];
   if (seconds < 99.5) return [digits(seconds), "s"];
@@ -37,12 +38,35 @@ export function duration(seconds: number | undefined): readonly [figure: string,
 }
 
 function digits(value: number): string {
-  return value === 0 || value >= 9.95 ? WHOLE.format(value) : value.toFixed(1);
+  return value >= 9.95 ? WHOLE.format(value) : value.toFixed(1);
 }
 
 /** A duration in seconds as one piece of text. */
 export function durationText(seconds: number | undefined): string {
   return duration(seconds).join(" ").trim();
+}
+
+/** A duration that may be above the highest bound of a histogram: `["> 30", "s"]`. */
+export function bounded(seconds: number | undefined, bounds: readonly number[]): readonly [string, string] {
+  if (seconds !== Infinity) return duration(seconds);
+  const [figure, unit] = duration(bounds.at(-2));
+  return [`> ${figure}`, unit];
+}
+
+/** The upper bounds of a histogram, with the unit where it is another than before: `5 ms`, `10`, `1 s`, `> 1 s`. */
+export function bucketLabels(bounds: readonly number[]): readonly string[] {
+  let before = "";
+  return bounds.map((bound, place) => {
+    if (bound === Infinity) return `> ${short(duration(bounds[place - 1]))[0]}`;
+    const [figure, unit] = short(duration(bound));
+    const label = unit === before ? figure : `${figure} ${unit}`;
+    before = unit;
+    return label;
+  });
+}
+
+function short([figure, unit]: readonly [string, string]): readonly [string, string] {
+  return [figure.replace(/\.0$/, ""), unit];
 }
 
 /** A size in bytes, in powers of 1,024. */

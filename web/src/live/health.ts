@@ -39,13 +39,14 @@ export function vitalsOf(history: History): Vitals | undefined {
  * From where on a figure is to be watched, and from where on it is an alarm.
  *
  * Waiting: the shipper and the projector poll four times a second; from 5 s on something holds them up, after a minute
- * it is no restart of the database any more. Commits: a handshake waits for one. Loop: it shows in every round trip.
+ * it is no restart of the database any more. Commits: a handshake waits for one. Loop: it shows in each
+ * round trip; a tenth of a second is felt.
  * Dropped: the promise is none; dead letters wait for a person.
  */
 const BOUNDS = {
   journalSeconds: [5, 60],
   lagSeconds: [5, 60],
-  commitSeconds: [0.05, 0.5],
+  commitSeconds: [0.1, 1],
   loopSeconds: [0.1, 1],
   dropped: [1, 1],
   deadLetters: [1, Infinity],

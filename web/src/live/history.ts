@@ -31,6 +31,12 @@ export function latest(history: History): Sample | undefined {
   return history.findLast(({ domain }) => domain !== undefined);
 }
 
+/** The time that the figures of the connections cover. */
+export function spanOf(history: History): number {
+  const first = history.find(({ domain }) => domain !== undefined);
+  return (latest(history)?.time ?? 0) - (first?.time ?? 0);
+}
+
 /** The newest sample that is not after a time and has the figure; without one, the first that has it. */
 function asOf<T>(history: History, time: number, of: (sample: Sample) => T | undefined): [number, T] | undefined {
   let found: [number, T] | undefined;
@@ -118,18 +124,19 @@ export interface Minute {
   readonly counts: Table;
 }
 
-/** By how much a table of totals grew in each minute of the clock; the last one is not over, the first may be cut. */
+/**
+ * By how much a table of totals grew in each minute of the clock, for as many as the charts are wide; before the history
+ * began there is nothing in them. The last one is not over.
+ */
 export function byMinute(history: History, of: (sample: Sample) => Table | undefined): readonly Minute[] {
-  const first = history[0];
   const last = history.at(-1);
-  if (first === undefined || last === undefined) return [];
-  const minutes: Minute[] = [];
-  for (let start = minuteOf(last.time); start > first.time - MINUTE_MS; start -= MINUTE_MS) {
+  if (last === undefined) return [];
+  return Array.from({ length: WINDOW_MS / MINUTE_MS }, (_, place) => {
+    const start = minuteOf(last.time) - WINDOW_MS + (place + 1) * MINUTE_MS;
     const end = asOf(history, start + MINUTE_MS, of);
     const begin = asOf(history, start, of);
-    minutes.unshift({ start, counts: end ? difference(begin?.[1], end[1]) : new Map() });
-  }
-  return minutes.slice(-WINDOW_MS / MINUTE_MS);
+    return { start, counts: end ? difference(begin?.[1], end[1]) : new Map() };
+  });
 }
 
 /** The beginning of the minute that a time is in. */

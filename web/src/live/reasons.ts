@@ -19,6 +19,14 @@ export function endingOf(key: string): Ending {
   return { reason, initiator: INITIATORS.find((known) => known === initiator) ?? "unknown" };
 }
 
+/** A table of endings by whose doing they were; those of whom there are none are left out. */
+export function byInitiator(table: Table): readonly (readonly [Initiator, number])[] {
+  return INITIATORS.flatMap((initiator) => {
+    const own = sum(new Map([...table].filter(([key]) => endingOf(key).initiator === initiator)));
+    return own > 0 ? [[initiator, own] as const] : [];
+  });
+}
+
 export interface Stack extends Ending {
   /** Place among those of the same initiator, from the most frequent on: the shade of their colour. */
   readonly place: number;

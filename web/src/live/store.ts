@@ -1,4 +1,4 @@
-import type { Client, Update, Welcome } from "pulsetrail";
+import type { Client, Update } from "pulsetrail";
 import { sampleOf } from "./figures.ts";
 import { extended, type History, WINDOW_MS } from "./history.ts";
 
@@ -50,11 +50,14 @@ export function followFigures(client: Client, authorization: () => string | unde
   }
 
   client.on("update", (update) => take([update]));
-  client.on("welcome", ({ stream_epoch, stream_position, resumed }: Welcome) => {
-    if (!resumed) void load(stream_epoch, stream_position);
+  const stop = client.on("welcome", ({ stream_epoch, stream_position }) => {
+    stop();
+    void load(stream_epoch, stream_position);
   });
-  // What the ring still has was asked for with the welcome; the rest is a gap in the charts.
-  client.onGap(() => {});
+  // It counts as stale until what can still be had is here.
+  client.onGap(async () => {
+    if (client.stream) await load(client.stream.epoch, client.stream.position);
+  });
 
   return {
     subscribe(listener) {

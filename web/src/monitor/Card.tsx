@@ -1,15 +1,16 @@
 import { Stale } from "pulsetrail/react";
 import { createContext, type ReactNode, useContext, useId } from "react";
-import { durationText } from "../live/format.ts";
+import { durationText, NONE } from "../live/format.ts";
+import type { Tone } from "../live/health.ts";
 
-/** Since when the service has sent no figures of the connections, although it is connected; milliseconds. */
+/** Milliseconds for which the service, although it is connected, has sent no figures of the connections. */
 export const FiguresAge = createContext<number | undefined>(undefined);
 
 export interface CardProps {
   /** Stable name, for styles and tests. */
   readonly name: string;
   readonly title: string;
-  /** Beside the title: a unit or a state in a few words. */
+  /** Beside the title: what the figure covers, or a state. */
   readonly aside?: ReactNode;
   readonly children: ReactNode;
   /** What it shows is known without the connection, and does not grow stale. */
@@ -23,14 +24,14 @@ export function Card({ name, title, aside, children, local = false }: CardProps)
     <>
       <header>
         <h2 id={id}>{title}</h2>
-        {aside}
+        {aside && <span className="aside">{aside}</span>}
       </header>
       {children}
     </>
   );
   return (
     <article className="card" data-card={name} aria-labelledby={id}>
-      {local ? <div className="card-body">{body}</div> : <Ageing>{body}</Ageing>}
+      {local ? <div>{body}</div> : <Ageing>{body}</Ageing>}
     </article>
   );
 }
@@ -46,25 +47,59 @@ function Ageing({ children }: { readonly children: ReactNode }): ReactNode {
   );
 }
 
-/** The figure that is read from across the room. */
-export function Figure({
-  value,
-  unit,
-  tone,
-}: {
+/** A state as a word with its colour. */
+export function Verdict({ tone, children }: { readonly tone: Tone; readonly children: ReactNode }): ReactNode {
+  return (
+    <span className="verdict" data-tone={tone}>
+      {children}
+    </span>
+  );
+}
+
+export interface HeadlineProps {
   readonly value: string;
   readonly unit?: string;
-  readonly tone?: "calm" | "watch" | "alarm";
-}): ReactNode {
+  /** The facts beside it. */
+  readonly children?: ReactNode;
+}
+
+/** The figure that is read from across the room, and what explains it to those who stand nearer. */
+export function Headline({ value, unit, children }: HeadlineProps): ReactNode {
   return (
-    <p className="figure" data-tone={tone}>
-      <span className="value">{value}</span>
-      {unit && (
-        <>
-          {" "}
-          <span className="unit">{unit}</span>
-        </>
-      )}
-    </p>
+    <div className="headline">
+      <p className="figure" data-known={value !== NONE}>
+        <span className="value">{value}</span>
+        {unit && (
+          <>
+            {" "}
+            <span className="unit">{unit}</span>
+          </>
+        )}
+      </p>
+      {children && <dl>{children}</dl>}
+    </div>
+  );
+}
+
+export interface FactProps {
+  readonly name: string;
+  readonly value: ReactNode;
+  /** A few words below it. */
+  readonly note?: ReactNode;
+  readonly tone?: Tone;
+  /** Whose colour it has. */
+  readonly initiator?: string;
+}
+
+/** A figure with its name, in a list of them. */
+export function Fact({ name, value, note, tone, initiator }: FactProps): ReactNode {
+  return (
+    <div data-initiator={initiator}>
+      <dt>{name}</dt>
+      <dd data-tone={tone}>
+        {value}
+        {note && <small>{note}</small>}
+      </dd>
+    </div>
   );
 }

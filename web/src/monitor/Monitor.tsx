@@ -16,7 +16,7 @@ import type { Credentials } from "./credentials.ts";
 import { useFiguresAge } from "./freshness.ts";
 import { Header } from "./Header.tsx";
 import { Notices } from "./Notices.tsx";
-import { STATES } from "./states.ts";
+import { asksForToken, STATES } from "./states.ts";
 
 export interface MonitorProps {
   readonly client: Client;
@@ -31,6 +31,7 @@ export function Monitor({ client, figures, access }: MonitorProps): ReactNode {
   const age = useFiguresAge(snapshot, history);
   const [asTables, setAsTables] = useState(false);
   const known = latest(history) !== undefined;
+  const asks = asksForToken(snapshot);
   useEffect(() => {
     document.title =
       snapshot.status === "live" ? "Pulsetrail Monitor" : `${STATES[snapshot.status]} – Pulsetrail Monitor`;
@@ -46,7 +47,7 @@ export function Monitor({ client, figures, access }: MonitorProps): ReactNode {
             data-figures={known ? "present" : "none"}
           >
             <Header history={history} asTables={asTables} setAsTables={setAsTables} />
-            <ConnectionBanner />
+            <ConnectionBanner {...(asks && { stopped: () => "Live updates stopped. The service asks for a token." })} />
             <main aria-label="Live figures">
               <Notices history={history} access={access} age={age} />
               <div className="cards">

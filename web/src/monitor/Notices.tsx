@@ -3,6 +3,7 @@ import { type FormEvent, type ReactNode, useState } from "react";
 import { durationText } from "../live/format.ts";
 import { type History, latest } from "../live/history.ts";
 import type { Credentials } from "./credentials.ts";
+import { asksForToken } from "./states.ts";
 
 export interface NoticesProps {
   readonly history: History;
@@ -16,8 +17,7 @@ export function Notices({ history, access, age }: NoticesProps): ReactNode {
   const status = useConnection((snapshot) => snapshot.status);
   const reason = useConnection((snapshot) => snapshot.reason);
   const degraded = useConnection((snapshot) => snapshot.degraded);
-  if (status === "failed" && (reason === "unauthorized" || reason === "token_expired"))
-    return <Token access={access} />;
+  if (asksForToken({ status, reason })) return <Token access={access} />;
   if (status !== "live") return null;
   if (degraded !== undefined) {
     return (

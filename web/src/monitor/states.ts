@@ -20,3 +20,8 @@ export function toneOfStatus(status: Status): Tone {
   if (status === "live") return "calm";
   return status === "failed" || status === "closed" ? "alarm" : "watch";
 }
+
+/** Whether the service let nobody in for want of a good token. */
+export function asksForToken({ status, reason }: Pick<Snapshot, "status" | "reason">): boolean {
+  return status === "failed" && (reason === "unauthorized" || reason === "token_expired");
+}

@@ -1,9 +1,9 @@
 import { type ReactNode, useMemo } from "react";
 import { Line } from "../../charts/Line.tsx";
 import type { Sample } from "../../live/figures.ts";
-import { count, plural } from "../../live/format.ts";
+import { count } from "../../live/format.ts";
 import { growth, type History, latest, line } from "../../live/history.ts";
-import { Card, Figure } from "../Card.tsx";
+import { Card, Fact, Headline } from "../Card.tsx";
 
 const clients = (sample: Sample) => sample.domain?.clients;
 const opened = (sample: Sample) => sample.domain?.opened;
@@ -12,21 +12,17 @@ const opened = (sample: Sample) => sample.domain?.opened;
 export function Clients({ history }: { readonly history: History }): ReactNode {
   const points = useMemo(() => line(history, clients), [history]);
   const domain = latest(history)?.domain;
-  const arrived = growth(history, opened)?.count ?? 0;
   return (
-    <Card name="clients" title="Connected clients">
-      <Figure value={count(domain?.clients)} />
-      {domain && (
-        <p className="note">
-          on {plural(domain.nodes, "node")}, this page included · {count(arrived)} opened in the last minute
-          {domain.silent > 0 && (
-            <>
-              {" · "}
-              <strong data-tone="watch">{count(domain.silent)} not answering</strong>
-            </>
-          )}
-        </p>
-      )}
+    <Card name="clients" title="Connected clients" aside="this page included">
+      <Headline value={count(domain?.clients)}>
+        <Fact name="Opened in a minute" value={count(growth(history, opened)?.count)} />
+        <Fact
+          name="Not answering"
+          value={count(domain?.silent)}
+          {...(domain && domain.silent > 0 && { tone: "watch" as const })}
+        />
+        <Fact name="Nodes" value={count(domain?.nodes)} />
+      </Headline>
       <Line
         label="Connected clients"
         points={points}

@@ -3,13 +3,12 @@ import { Chart } from "../../charts/Chart.tsx";
 import { barsOption } from "../../charts/options.ts";
 import type { Palette } from "../../design/theme.ts";
 import { type Sample, sum } from "../../live/figures.ts";
-import { count, durationText, NONE, plural, shortClock, words } from "../../live/format.ts";
-import { byMinute, growth, type History, MINUTE_MS, tableGrowth } from "../../live/history.ts";
-import { endingOf, stacksOf } from "../../live/reasons.ts";
-import { Card, Figure } from "../Card.tsx";
+import { count, plural, shortClock, words } from "../../live/format.ts";
+import { byMinute, type History, latest, spanOf, tableGrowth } from "../../live/history.ts";
+import { byInitiator, stacksOf } from "../../live/reasons.ts";
+import { Card, Fact, Headline } from "../Card.tsx";
 
 const ended = (sample: Sample) => sample.domain?.ended;
-const endedInAll = (sample: Sample) => sample.domain && sum(sample.domain.ended);
 
 /** Opacities of one initiator's reasons, from the most frequent on; each can still be told from its neighbours. */
 const SHADES = [1, 0.66, 0.42, 0.3];
@@ -18,7 +17,6 @@ const SHADES = [1, 0.66, 0.42, 0.3];
 export function Disconnects({ history }: { readonly history: History }): ReactNode {
   const minutes = useMemo(() => byMinute(history, ended), [history]);
   const stacks = useMemo(() => stacksOf(minutes.map(({ counts }) => counts)), [minutes]);
-  const grown = growth(history, endedInAll);
   const lately = useMemo(() => tableGrowth(history, ended), [history]);
   const option = useCallback(
     (palette: Palette) =>
@@ -38,18 +36,22 @@ export function Disconnects({ history }: { readonly history: History }): ReactNo
       ),
     [minutes, stacks],
   );
+  const known = latest(history) !== undefined;
   const totals = minutes.map(({ counts }) => sum(counts));
-  const most = [...lately].sort(([, one], [, other]) => other - one)[0];
+  const all = totals.reduce((one, other) => one + other, 0);
+  const covered = Math.round(spanOf(history) / 1_000);
   return (
-    <Card name="disconnects" title="Disconnects per minute">
-      <Figure value={count(grown?.count)} />
-      <p className="note">
-        {grown === undefined
-          ? NONE
-          : `in the last ${grown.ms < 0.95 * MINUTE_MS ? durationText(Math.round(grown.ms / 1_000)) : "minute"}` +
-            (most ? `, most often ${words(endingOf(most[0]).reason)}` : ", none of them lost")}
-      </p>
-      <ul className="legend" aria-label="Reasons, last 10 minutes">
+    <Card
+      name="disconnects"
+      title="Disconnects per minute"
+      aside={`in the last ${known && covered < 57 ? `${covered} s` : "minute"}`}
+    >
+      <Headline value={count(known ? sum(lately) : undefined)}>
+        {byInitiator(lately).map(([initiator, value]) => (
+          <Fact key={initiator} name={`By ${initiator}`} value={count(value)} initiator={initiator} />
+        ))}
+      </Headline>
+      <ul className="legend" aria-label="Reasons in the last 10 minutes">
         {stacks.map(({ reason, initiator, place, values }) => (
           <li key={`${reason}/${initiator}`} data-initiator={initiator} data-shade={Math.min(place, 3)}>
             {words(reason)} <b>{count(values.reduce((one, other) => one + other, 0))}</b>
@@ -58,14 +60,8 @@ export function Disconnects({ history }: { readonly history: History }): ReactNo
       </ul>
       <Chart
         label="Disconnects by minute and reason, last 10 minutes"
-        summary={
-          minutes.length === 0
-            ? "No figures yet."
-            : `${plural(
-                totals.reduce((one, other) => one + other, 0),
-                "disconnect",
-              )} since ${shortClock(minutes[0]?.start ?? 0)}, at most ${count(Math.max(...totals))} in a minute.`
-        }
+        summary={`${plural(all, "disconnect")} in all, at most ${count(Math.max(...totals))} in a minute.`}
+        empty={!known}
         option={option}
         table={() => ({
           columns: ["Minute", "All", ...stacks.map(({ reason, initiator }) => `${words(reason)} (${initiator})`)],

@@ -3,7 +3,7 @@ import { Line } from "../../charts/Line.tsx";
 import type { Sample } from "../../live/figures.ts";
 import { count, perSecond } from "../../live/format.ts";
 import { growth, type History, latest, rate } from "../../live/history.ts";
-import { Card, Figure } from "../Card.tsx";
+import { Card, Fact, Headline } from "../Card.tsx";
 
 const events = (sample: Sample) => sample.domain?.events;
 
@@ -12,13 +12,14 @@ const RECENT_MS = 10_000;
 
 /** How much is written to the log. */
 export function Events({ history }: { readonly history: History }): ReactNode {
-  const points = useMemo(() => rate(history, events), [history]);
+  const points = useMemo(() => rate(history, events, RECENT_MS), [history]);
   const recent = growth(history, events, RECENT_MS);
-  const all = latest(history)?.domain?.events;
   return (
-    <Card name="events" title="Events per second">
-      <Figure value={perSecond(recent && (recent.ms > 0 ? (recent.count * 1_000) / recent.ms : 0))} />
-      {all !== undefined && <p className="note">{count(all)} in the log since it began</p>}
+    <Card name="events" title="Events per second" aside="written to the log">
+      <Headline value={perSecond(recent && (recent.ms > 0 ? (recent.count * 1_000) / recent.ms : 0))}>
+        <Fact name="In a minute" value={count(growth(history, events)?.count)} />
+        <Fact name="In all" value={count(latest(history)?.domain?.events)} />
+      </Headline>
       <Line
         label="Events per second"
         points={points}

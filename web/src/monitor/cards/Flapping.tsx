@@ -1,9 +1,9 @@
 import { type ReactNode, useMemo } from "react";
 import { Line } from "../../charts/Line.tsx";
 import type { Sample } from "../../live/figures.ts";
-import { count, NONE } from "../../live/format.ts";
+import { count } from "../../live/format.ts";
 import { growth, type History, latest, line, rate } from "../../live/history.ts";
-import { Card, Figure } from "../Card.tsx";
+import { Card, Fact, Headline } from "../Card.tsx";
 
 const flapping = (sample: Sample) => sample.domain?.flapping;
 const reconnects = (sample: Sample) => sample.domain?.reconnects;
@@ -12,6 +12,7 @@ const reconnects = (sample: Sample) => sample.domain?.reconnects;
 export function Flapping({ history }: { readonly history: History }): ReactNode {
   const domain = latest(history)?.domain;
   const known = domain?.flapping !== undefined;
+  // Reconnects as long as there is nothing better: who comes back often may be flapping.
   const points = useMemo(
     () =>
       known
@@ -19,14 +20,12 @@ export function Flapping({ history }: { readonly history: History }): ReactNode 
         : rate(history, reconnects, 10_000).map(([time, value]) => [time, value === null ? null : value * 60] as const),
     [history, known],
   );
-  const returned = growth(history, reconnects);
   return (
     <Card name="flapping" title="Flapping clients">
-      <Figure value={domain?.flapping === undefined ? NONE : count(domain.flapping)} />
-      <p className="note">
-        {domain && !known && "This service does not judge flaps yet. "}
-        {returned && `${count(returned.count)} reconnected in the last minute`}
-      </p>
+      <Headline value={count(domain?.flapping)}>
+        <Fact name="Reconnects in a minute" value={count(growth(history, reconnects)?.count)} />
+      </Headline>
+      {domain && !known && <p className="note">This service does not judge flaps; the chart has the reconnects.</p>}
       <Line
         label={known ? "Flapping clients" : "Reconnects per minute"}
         points={points}

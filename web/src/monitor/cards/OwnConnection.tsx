@@ -1,7 +1,7 @@
 import { useConnection, useMessages } from "pulsetrail/react";
 import { type ReactNode, useState } from "react";
 import { count, durationText, NONE } from "../../live/format.ts";
-import { Card } from "../Card.tsx";
+import { Card, Fact, Verdict } from "../Card.tsx";
 import { STATES, toneOfStatus } from "../states.ts";
 
 /** This page is a client like any other; what it knows of its own connection. */
@@ -26,54 +26,30 @@ export function OwnConnection(): ReactNode {
       name="connection"
       title="This page’s connection"
       local
-      aside={
-        <span className="verdict" data-tone={toneOfStatus(status)}>
-          {STATES[status]}
-        </span>
-      }
+      aside={<Verdict tone={toneOfStatus(status)}>{STATES[status]}</Verdict>}
     >
       <dl className="facts own">
-        <div className="whole">
-          <dt>Connection</dt>
+        <div className="long">
+          <dt>Connection id</dt>
           <dd>
             <code>{id ?? NONE}</code>
           </dd>
         </div>
-        <Item name="Stream position" value={position === undefined ? NONE : count(position)}>
-          {epoch && <small title={epoch}>epoch {epoch.slice(0, 8)}</small>}
-        </Item>
-        <Item name="Round trip" value={durationText(roundTripMs === undefined ? undefined : roundTripMs / 1_000)}>
-          <small>{offsetMs === undefined ? "not measured yet" : `server clock ${offset(offsetMs)}`}</small>
-        </Item>
-        <Item name="Attempt" value={count(attempt)}>
-          <small>retries since it was stable</small>
-        </Item>
-        <Item name="Resumed" value={resumed === undefined ? NONE : resumed ? "yes" : "no"}>
-          <small>{welcomes < 2 ? "first connection" : resumed ? "nothing was missed" : "a new stream began"}</small>
-        </Item>
-        <Item name="Transport" value={transport} />
+        <Fact name="Transport" value={transport} />
+        <Fact name="Stream position" value={count(position)} note={epoch && `epoch ${epoch.slice(0, 8)}`} />
+        <Fact
+          name="Round trip"
+          value={durationText(roundTripMs === undefined ? undefined : roundTripMs / 1_000)}
+          note={offsetMs === undefined ? "not measured yet" : `server clock ${offset(offsetMs)}`}
+        />
+        <Fact name="Attempt" value={count(attempt)} note="retries since it was stable" />
+        <Fact
+          name="Resumed"
+          value={resumed === undefined ? NONE : resumed ? "yes" : "no"}
+          note={welcomes < 2 ? "first connection" : resumed ? "nothing was missed" : "a new stream began"}
+        />
       </dl>
     </Card>
-  );
-}
-
-function Item({
-  name,
-  value,
-  children,
-}: {
-  readonly name: string;
-  readonly value: string;
-  readonly children?: ReactNode;
-}): ReactNode {
-  return (
-    <div>
-      <dt>{name}</dt>
-      <dd>
-        {value}
-        {children}
-      </dd>
-    </div>
   );
 }
 

@@ -2,65 +2,28 @@ import { type ReactNode, useMemo } from "react";
 import { Line } from "../../charts/Line.tsx";
 import type { Sample } from "../../live/figures.ts";
 import { bytes, count, durationText, plural } from "../../live/format.ts";
-import { type Judged, type Tone, toneOf, toneOfAll, vitalsOf } from "../../live/health.ts";
+import { type Judged, type Tone, toneOf, toneOfAll, type Vitals, vitalsOf } from "../../live/health.ts";
 import { type History, line } from "../../live/history.ts";
-import { Card } from "../Card.tsx";
+import { Card, Fact, Verdict } from "../Card.tsx";
 
 const WORDS: Readonly<Record<Tone, string>> = { calm: "Healthy", watch: "Worth watching", alarm: "In trouble" };
 
-const lag = ({ pipeline }: Sample) =>
-  pipeline.lagSeconds === undefined && pipeline.journalSeconds === undefined
-    ? undefined
-    : (pipeline.lagSeconds ?? 0) + (pipeline.journalSeconds ?? 0);
+/** How late the figures are: what waits in the journal, and then for the projections. */
+const delay = ({ pipeline: { journalSeconds, lagSeconds } }: Sample) =>
+  journalSeconds === undefined && lagSeconds === undefined ? undefined : (journalSeconds ?? 0) + (lagSeconds ?? 0);
 
 /** Whether what happens on the sockets reaches the log and these figures, and how late. */
 export function PipelineHealth({ history }: { readonly history: History }): ReactNode {
   const vitals = useMemo(() => vitalsOf(history), [history]);
-  const points = useMemo(() => line(history, lag), [history]);
+  const points = useMemo(() => line(history, delay), [history]);
   const tone = vitals && toneOfAll(vitals);
   return (
-    <Card
-      name="pipeline"
-      title="Pipeline health"
-      aside={
-        tone && (
-          <span className="verdict" data-tone={tone}>
-            {WORDS[tone]}
-          </span>
-        )
-      }
-    >
+    <Card name="pipeline" title="Pipeline health" aside={tone && <Verdict tone={tone}>{WORDS[tone]}</Verdict>}>
       <div className="split">
-        <dl className="facts">
-          <Fact name="Oldest in the journal" figure="journalSeconds" value={vitals?.journalSeconds}>
-            {durationText(vitals?.journalSeconds)}
-            <small>
-              {plural(vitals?.journalEvents ?? 0, "event")} waiting · {bytes(vitals?.journalBytes)}
-            </small>
-          </Fact>
-          <Fact name="Projections behind" figure="lagSeconds" value={vitals?.lagSeconds}>
-            {durationText(vitals?.lagSeconds)}
-            <small>{plural(vitals?.lagEvents ?? 0, "event")} to fold</small>
-          </Fact>
-          <Fact name="Journal commit" figure="commitSeconds" value={vitals?.commitSeconds}>
-            {durationText(vitals?.commitSeconds)}
-            <small>99th percentile, last minute</small>
-          </Fact>
-          <Fact name="Event loop late by" figure="loopSeconds" value={vitals?.loopSeconds}>
-            {durationText(vitals?.loopSeconds)}
-            <small>99th percentile, last minute</small>
-          </Fact>
-          <Fact name="Events dropped" figure="dropped" value={vitals?.dropped}>
-            {count(vitals?.dropped)}
-            <small>since the start</small>
-          </Fact>
-          <Fact name="Dead letters" figure="deadLetters" value={vitals?.deadLetters}>
-            {count(vitals?.deadLetters)}
-            <small>could not be folded</small>
-          </Fact>
-        </dl>
+        <Facts vitals={vitals} />
         <Line
-          label="From socket to figures, delay"
+          label="Delay from socket to figures"
+          caption
           points={points}
           now={history.at(-1)?.time ?? 0}
           color="flow"
@@ -73,21 +36,37 @@ export function PipelineHealth({ history }: { readonly history: History }): Reac
   );
 }
 
-function Fact({
-  name,
-  figure,
-  value,
-  children,
-}: {
-  readonly name: string;
-  readonly figure: Judged;
-  readonly value: number | undefined;
-  readonly children: ReactNode;
-}): ReactNode {
+function Facts({ vitals }: { readonly vitals: Vitals | undefined }): ReactNode {
+  const lately = "99th percentile, last minute";
+  const tone = (figure: Judged) => toneOf(figure, vitals?.[figure]);
   return (
-    <div data-fact={figure}>
-      <dt>{name}</dt>
-      <dd data-tone={toneOf(figure, value)}>{children}</dd>
-    </div>
+    <dl className="facts">
+      <Fact
+        name="Oldest in the journal"
+        value={durationText(vitals?.journalSeconds)}
+        tone={tone("journalSeconds")}
+        note={vitals && `${plural(vitals.journalEvents ?? 0, "event")} waiting · ${bytes(vitals.journalBytes)}`}
+      />
+      <Fact
+        name="Projections behind"
+        value={durationText(vitals?.lagSeconds)}
+        tone={tone("lagSeconds")}
+        note={vitals && `${plural(vitals.lagEvents ?? 0, "event")} to fold`}
+      />
+      <Fact
+        name="Journal commit"
+        value={durationText(vitals?.commitSeconds)}
+        tone={tone("commitSeconds")}
+        note={lately}
+      />
+      <Fact
+        name="Event loop late by"
+        value={durationText(vitals?.loopSeconds)}
+        tone={tone("loopSeconds")}
+        note={lately}
+      />
+      <Fact name="Events dropped" value={count(vitals?.dropped)} tone={tone("dropped")} note="since the start" />
+      <Fact name="Dead letters" value={count(vitals?.deadLetters)} tone={tone("deadLetters")} note="not folded" />
+    </dl>
   );
 }

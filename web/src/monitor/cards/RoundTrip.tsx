@@ -3,9 +3,9 @@ import { Chart } from "../../charts/Chart.tsx";
 import { distributionOption } from "../../charts/options.ts";
 import type { Palette } from "../../design/theme.ts";
 import type { Sample } from "../../live/figures.ts";
-import { count, duration, durationText, plural } from "../../live/format.ts";
+import { bounded, bucketLabels, count, NONE, plural } from "../../live/format.ts";
 import { type History, observations, perBucket, quantile, size } from "../../live/history.ts";
-import { Card, Figure } from "../Card.tsx";
+import { Card, Fact, Headline } from "../Card.tsx";
 
 const roundTrips = (sample: Sample) => sample.domain?.roundTrips;
 
@@ -13,61 +13,40 @@ const roundTrips = (sample: Sample) => sample.domain?.roundTrips;
 export function RoundTrip({ history }: { readonly history: History }): ReactNode {
   const found = useMemo(() => observations(history, roundTrips), [history]);
   const answers = found ? size(found.histogram) : 0;
-  const buckets = useMemo(() => {
-    if (!found) return [];
-    const { bounds } = found.histogram;
-    return perBucket(found.histogram).map((observed, place) => ({
-      label: label(bounds, place),
-      observed,
-    }));
-  }, [found]);
+  const labels = useMemo(() => (found ? bucketLabels(found.histogram.bounds) : []), [found]);
+  const counts = useMemo(() => (found ? perBucket(found.histogram) : []), [found]);
   const option = useCallback(
     (palette: Palette) =>
-      distributionOption(
-        {
-          labels: buckets.map((bucket) => bucket.label),
-          counts: buckets.map((bucket) => bucket.observed),
-          color: "time",
-          format: (value) => plural(value, "answer"),
-        },
-        palette,
-      ),
-    [buckets],
+      distributionOption({ labels, counts, color: "time", format: (value) => plural(value, "answer") }, palette),
+    [labels, counts],
   );
-  const [p50, p95, p99] = [0.5, 0.95, 0.99].map((share) => found && atMost(quantile(found.histogram, share)));
-  const [value, unit] = found && answers > 0 ? (p95 ?? []) : [];
+  const at = (share: number) => bounded(found && quantile(found.histogram, share), found?.histogram.bounds ?? []);
+  const [value, unit] = at(0.95);
+  const [median, highest] = [at(0.5).join(" "), at(0.99).join(" ")];
   return (
-    <Card name="round-trip" title="Heartbeat round trip" aside={<span className="aside">95th percentile</span>}>
-      <Figure value={value ?? "–"} {...(unit && { unit })} />
-      <p className="note">
-        {answers === 0
-          ? "No answer is on record yet: they are summed up every five minutes and at the end of a connection."
-          : `median ${p50?.join(" ")} · 99th ${p99?.join(" ")} · ${plural(answers, "answer")} ${
-              found?.recent ? "recorded in the last 10 minutes" : "since the log began"
-            }`}
-      </p>
+    <Card name="round-trip" title="Heartbeat round trip" aside="95th percentile">
+      <Headline value={answers > 0 ? value : NONE} unit={unit}>
+        {answers > 0 && (
+          <>
+            <Fact name="Median" value={median} />
+            <Fact name="99th" value={highest} />
+            <Fact name={found?.recent ? "In 10 minutes" : "In all"} value={count(answers)} />
+          </>
+        )}
+      </Headline>
+      {found && answers === 0 && (
+        <p className="note">None on record yet: they are summed up every five minutes, and when a connection ends.</p>
+      )}
       <Chart
         label="Heartbeat round trips by how long they took"
-        summary={
-          answers === 0
-            ? "No figures yet."
-            : `Median ${p50?.join(" ")}, 95th percentile ${p95?.join(" ")}, 99th ${p99?.join(" ")}, of ${count(answers)}.`
-        }
+        summary={`Median ${median}, 95th percentile ${value} ${unit}, 99th ${highest}, of ${plural(answers, "answer")}.`}
+        empty={answers === 0}
         option={option}
         table={() => ({
           columns: ["Up to", "Answers"],
-          rows: buckets.map((bucket) => [bucket.label, count(bucket.observed)]),
+          rows: labels.map((label, place) => [label, count(counts[place])]),
         })}
       />
     </Card>
   );
-}
-
-function label(bounds: readonly number[], place: number): string {
-  const bound = bounds[place] ?? Infinity;
-  return bound === Infinity ? `> ${durationText(bounds[place - 1])}` : durationText(bound);
-}
-
-function atMost(seconds: number | undefined): readonly [string, string] {
-  return seconds === Infinity ? ["> 30", "s"] : duration(seconds);
 }
