@@ -2,13 +2,22 @@ import { type CSSProperties, type ReactNode, useEffect, useState } from "react";
 import type { Client } from "../api.ts";
 import { useClient, useConnection, useNow, useRetryCountdown } from "./hooks.ts";
 
-const SPINNER = `
-@keyframes pulsetrail-spin { to { transform: rotate(1turn) } }
-.pulsetrail-spinner { display: none }
-@media (prefers-reduced-motion: no-preference) {
-  .pulsetrail-spinner { display: inline-block; width: .8em; height: .8em; border: 2px solid; border-radius: 50%;
-    border-inline-end-color: transparent; animation: pulsetrail-spin 1s linear infinite }
-}`;
+/** By script and not in a style element, which a page's Content-Security-Policy may forbid. */
+const SPINNER: CSSProperties = {
+  display: "none",
+  width: ".8em",
+  height: ".8em",
+  border: "2px solid",
+  borderInlineEndColor: "transparent",
+  borderRadius: "50%",
+};
+
+/** Shows and turns the spinner, for those who did not ask for reduced motion. */
+function spin(element: HTMLElement | null): void {
+  if (!element?.animate || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  element.style.display = "inline-block";
+  element.animate([{ transform: "rotate(1turn)" }], { duration: 1_000, iterations: Infinity });
+}
 
 /** What a user reads for a reason that is a word of the protocol. */
 const WHY: Readonly<Record<string, string>> = {
@@ -73,12 +82,7 @@ export function ConnectionBanner({
   }, [found, shown]);
   return (
     <div className={className} style={style} data-state={banner || "hidden"}>
-      {banner === "paused" && (
-        <>
-          <style>{SPINNER}</style>
-          <span className="pulsetrail-spinner" aria-hidden="true" />
-        </>
-      )}
+      {banner === "paused" && <span className="pulsetrail-spinner" style={SPINNER} ref={spin} aria-hidden="true" />}
       <span role="status">{banner === "failed" ? stopped(reason) : banner && paused}</span>
       {banner === "paused" && seconds !== undefined && (
         <span role="timer" aria-live="off">
