@@ -31,12 +31,12 @@ from pulsetrail_service.endpoint import UpdatesEndpoint
 from pulsetrail_service.gateway_http import UPDATES_PATH
 from pulsetrail_service.handshake import Admission, ceiling_of
 from pulsetrail_service.hub import Hub
-from pulsetrail_service.live_figures import LiveFigures
+from pulsetrail_service.live_figures import LiveFigures, RecentFigures
 from pulsetrail_service.metrics_routes import Targets, metrics_routes
 from pulsetrail_service.node import Lease
 from pulsetrail_service.recorder import Recorder
 from pulsetrail_service.rejections import Rejections
-from pulsetrail_service.routes import Publishing, health_routes, update_routes
+from pulsetrail_service.routes import Publishing, figure_routes, health_routes, update_routes
 from pulsetrail_service.updates import Broadcaster, UpdateSource
 
 PROBE_WAIT = 2.0
@@ -112,6 +112,7 @@ class Gateway:
         self.shipper = Shipper(journal, log, observer=metrics)
         self.lease = Lease(leases, self.hub, seconds=settings.node_lease, node_started=self._node_started)
         self.reader = SnapshotReader(snapshots)
+        self.recent_figures = RecentFigures()
         self.writer = SnapshotWriter(snapshots, f"gateway-{worker}", metrics.registry)
         self.endpoint = UpdatesEndpoint(
             self.hub,
@@ -151,6 +152,7 @@ class Gateway:
                 self.reader,
                 self.hub.watchers,
                 self.metrics,
+                self.recent_figures,
                 publishes=self.worker == 0,
                 alone=self.settings.workers == 1,
             )
@@ -235,6 +237,7 @@ def create_app(gateway: Gateway, *, targets: Targets, routers: Sequence[APIRoute
     app.include_router(
         update_routes(gateway.broadcaster, gateway.authenticator, publishing, origins, gateway.hub.watchers)
     )
+    app.include_router(figure_routes(gateway.recent_figures, gateway.authenticator))
     app.include_router(health_routes(gateway.readiness))
     app.include_router(metrics_routes(gateway.reader, read_token, targets))
     for router in routers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -31,10 +31,14 @@ from pulsetrail.metrics import (
     PipelineMetrics,
 )
 from pulsetrail.metrics_snapshot import Family, Snapshot, SnapshotReader
+from pulsetrail_service.frames import encode_json
 from pulsetrail_service.updates import Broadcaster
 from pulsetrail_service.watchers import Watchers
 
 TOPIC: Final = "telemetry"
+PAST_SECONDS: Final = 600
+PAST_STEP_SECONDS: Final = 5
+"""Fine enough for charts; 120 times some kilobytes."""
 
 Merge = Callable[[Iterable[float]], float]
 
@@ -61,8 +65,28 @@ what waits adds up, and of ages and states the worst counts."""
 logger = logging.getLogger("pulsetrail.gateway")
 
 
+class RecentFigures:
+    """The figures of the last minutes, each as JSON, so that a page that is opened now has a past to show."""
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[int, bytes]] = deque(maxlen=int(PAST_SECONDS / PAST_STEP_SECONDS))
+
+    def wants(self, time_ms: int) -> bool:
+        """Whether figures of that time would be far enough from the newest kept ones."""
+        return not self._kept or time_ms - self._kept[-1][0] >= PAST_STEP_SECONDS * 1000
+
+    def keep(self, time_ms: int, figures: bytes) -> None:
+        """Keep them, and forget the oldest."""
+        self._kept.append((time_ms, figures))
+
+    def after(self, time_ms: int) -> list[bytes]:
+        """Those of later than a time, in its order."""
+        return [figures for kept_ms, figures in self._kept if kept_ms > time_ms]
+
+
 class LiveFigures:
-    """Publishes them while anybody watches, in this process or in another one of this host."""
+    """Keeps them for those who come later, and publishes them while anybody watches, in this process or in another one
+    of this host."""
 
     def __init__(
         self,
@@ -70,16 +94,18 @@ class LiveFigures:
         reader: SnapshotReader,
         watchers: Watchers,
         metrics: PipelineMetrics,
+        recent: RecentFigures,
         *,
         publishes: bool,
         alone: bool,
     ) -> None:
         """Of several processes one ``publishes`` for all, and the others only tell it, by a metric, who watches there;
-        one that is ``alone`` need not look at the others."""
+        one that is ``alone`` need not look at the others. Each keeps them in ``recent``."""
         self._broadcaster = broadcaster
         self._reader = reader
         self._watchers = watchers
         self._metrics = metrics
+        self._recent = recent
         self._publishes = publishes
         self._alone = alone
 
@@ -97,11 +123,17 @@ class LiveFigures:
     async def _round(self) -> None:
         watching = self._watchers.count()
         self._metrics.watched(watching)
-        if not self._publishes or (self._alone and not watching):
+        now_ms = time.time_ns() // 1_000_000
+        keeps = self._recent.wants(now_ms)
+        publishes = self._publishes and (watching > 0 or not self._alone)
+        if not (keeps or publishes):
             return
         figures = await asyncio.to_thread(read_live_figures, self._reader)
-        if watching or figures["pipeline"].get(WATCHERS.name):
-            await self._broadcaster.publish(TOPIC, figures)
+        encoded = encode_json(figures)
+        if keeps:
+            self._recent.keep(figures["time"], encoded)
+        if publishes and (watching or figures["pipeline"].get(WATCHERS.name)):
+            await self._broadcaster.publish(TOPIC, encoded)
 
 
 def read_live_figures(reader: SnapshotReader) -> dict[str, Any]:

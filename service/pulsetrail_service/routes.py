@@ -16,6 +16,7 @@ from pulsetrail.settings import AuthMode, is_loopback
 from pulsetrail_service.auth import Authenticator, Forbidden, Unauthorized, bearer_of
 from pulsetrail_service.connections import NOT_JSON
 from pulsetrail_service.frames import encode_json
+from pulsetrail_service.live_figures import RecentFigures
 from pulsetrail_service.updates import Broadcaster
 from pulsetrail_service.watchers import Watchers
 
@@ -169,6 +170,26 @@ def update_routes(
             return readable(request, answer)
 
         router.add_api_route("/tickets", preflight, methods=["OPTIONS"], include_in_schema=False)
+
+    return router
+
+
+def figure_routes(recent: RecentFigures, authenticator: Authenticator) -> APIRouter:
+    """``/v1/figures``: what the live figures were in the last minutes."""
+    router = APIRouter(prefix="/v1", tags=["updates"])
+
+    @router.get("/figures")
+    async def figures(
+        since: Annotated[int, Query(ge=0, le=1 << 53)] = 0,
+        authorization: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        """The live figures of the last ten minutes, one every five seconds; those after ``since`` (milliseconds since
+        1970)."""
+        refused = _refusal(authenticator, authorization)
+        if refused is not None:
+            return refused
+        body = encode_json({"figures": [msgspec.Raw(one) for one in recent.after(since)]})
+        return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
 
     return router
 

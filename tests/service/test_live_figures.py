@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 import msgspec
 from gateway_runner import Start, receive
 from prometheus_client import CollectorRegistry
@@ -15,7 +18,7 @@ from pulsetrail.domain_metrics import domain_families
 from pulsetrail.metrics import PipelineMetrics
 from pulsetrail.metrics_snapshot import SnapshotReader, SnapshotWriter
 from pulsetrail.projections.figures import DomainFigures, HistogramFigures
-from pulsetrail_service.live_figures import read_live_figures
+from pulsetrail_service.live_figures import PAST_SECONDS, PAST_STEP_SECONDS, RecentFigures, read_live_figures
 
 FIGURES = DomainFigures(
     connections_opened=12,
@@ -108,3 +111,37 @@ async def test_a_client_of_another_worker_is_heard_of_by_its_metric(gateway: Sta
         writer.path = running.gateway.writer.path.with_name(writer.path.name)
         writer.write()
         assert (await receive(client, "update"))["topic"] == "telemetry"
+
+
+def test_the_figures_of_the_last_minutes_are_kept_at_a_distance_and_no_longer() -> None:
+    recent = RecentFigures()
+    for second in range(2 * PAST_SECONDS):
+        if recent.wants(second * 1000):
+            recent.keep(second * 1000, b"%d" % second)
+    kept = [int(figures) for figures in recent.after(-1)]
+    assert kept[0] == PAST_SECONDS, "the older half is forgotten"
+    assert {later - earlier for earlier, later in pairwise(kept)} == {PAST_STEP_SECONDS}
+    assert recent.after(kept[-2] * 1000) == [b"%d" % kept[-1]]
+
+
+async def test_a_page_that_is_opened_later_has_a_past_although_nobody_watched(gateway: Start) -> None:
+    async with gateway(live_figures_interval=0.05) as running, httpx.AsyncClient(base_url=running.http) as http:
+        async with asyncio.timeout(10):
+            while not (figures := (await http.get("/v1/figures")).json()["figures"]):
+                await asyncio.sleep(0.05)
+        assert figures[0]["time"] > 1_600_000_000_000
+        assert running.gateway.broadcaster.ring.head == 0, "asking for the past is not watching"
+        later = await http.get("/v1/figures", params={"since": figures[0]["time"]})
+        assert later.json() == {"figures": []}
+        assert later.headers["cache-control"] == "no-store"
+
+
+async def test_the_past_is_for_those_who_may_connect(gateway: Start) -> None:
+    async with (
+        gateway(auth_mode="jwt", jwt_key="k" * 32) as running,
+        httpx.AsyncClient(base_url=running.http) as http,
+    ):
+        assert (await http.get("/v1/figures")).status_code == 401
+        token = jwt.encode({"sub": "wall", "exp": time.time() + 60}, "k" * 32)
+        allowed = await http.get("/v1/figures", headers={"Authorization": f"Bearer {token}"})
+        assert allowed.json() == {"figures": []}

@@ -3,7 +3,7 @@ import type { Histogram, Sample, Table } from "./figures.ts";
 
 export type History = readonly Sample[];
 
-/** What is kept; the service's own ring of updates holds about 17 minutes of them. */
+/** What is kept, by the service too. */
 export const WINDOW_MS = 600_000;
 export const MINUTE_MS = 60_000;
 

@@ -1,63 +1,44 @@
-import type { Client, Update } from "pulsetrail";
+import type { Client } from "pulsetrail";
 import { sampleOf } from "./figures.ts";
-import { extended, type History, WINDOW_MS } from "./history.ts";
+import { extended, type History } from "./history.ts";
 
 const TOPIC = "telemetry";
-
-/** How much of the past is asked for, in updates: as much as the charts show, and less where the ring has less. */
-const PAST = [WINDOW_MS / 1_000, 300, 120, 30];
 
 export interface LiveFigures {
   subscribe(listener: () => void): () => void;
   getSnapshot(): History;
 }
 
-interface Polled {
-  readonly resumed: boolean;
-  readonly updates: readonly Update[];
-}
-
-/** Collects the live figures that a client gets, with those from before it connected, as far as the service has them. */
+/** Collects the live figures that a client gets, and those that it did not, as far as the service still has them. */
 export function followFigures(client: Client, authorization: () => string | undefined): LiveFigures {
   const listeners = new Set<() => void>();
   let history: History = [];
 
-  function take(updates: readonly Update[]): void {
-    const samples = updates.flatMap(({ topic, data }) => (topic === TOPIC ? (sampleOf(data) ?? []) : []));
+  function take(data: readonly unknown[]): void {
+    const samples = data.flatMap((one) => sampleOf(one) ?? []);
     if (samples.length === 0) return;
     history = extended(history, samples);
     for (const listener of [...listeners]) listener();
   }
 
-  async function past(epoch: string, position: number, size: number): Promise<Polled> {
+  /** What was before now. Without it the charts begin now: nothing is wrong then, and nothing is said. */
+  async function load(): Promise<void> {
     const token = authorization();
-    const since = Math.max(0, position - size);
-    const response = await fetch(client.api(`/updates?since=${since}&since_epoch=${encodeURIComponent(epoch)}`), {
-      headers: token ? { Authorization: `Bearer ${token}` } : {},
-    });
-    if (!response.ok) throw new Error(`the service answered ${response.status}`);
-    return response.json();
-  }
-
-  /** Without the past the charts begin now: nothing is wrong then, and nothing is said. */
-  async function load(epoch: string, position: number): Promise<void> {
+    const since = history.at(-1)?.time ?? 0;
     try {
-      for (const size of PAST) {
-        const { resumed, updates } = await past(epoch, position, size);
-        if (resumed) return take(updates);
-      }
+      const response = await fetch(client.api(`/figures?since=${since}`), {
+        headers: token ? { Authorization: `Bearer ${token}` } : {},
+      });
+      const { figures } = (await response.json()) as { readonly figures?: unknown };
+      if (Array.isArray(figures)) take(figures);
     } catch {}
   }
 
-  client.on("update", (update) => take([update]));
-  const stop = client.on("welcome", ({ stream_epoch, stream_position }) => {
-    stop();
-    void load(stream_epoch, stream_position);
+  client.on("update", ({ topic, data }) => {
+    if (topic === TOPIC) take([data]);
   });
-  // It counts as stale until what can still be had is here.
-  client.onGap(async () => {
-    if (client.stream) await load(client.stream.epoch, client.stream.position);
-  });
+  // With each welcome: updates that nobody was there to watch were not published.
+  client.on("welcome", () => void load());
 
   return {
     subscribe(listener) {

@@ -13,7 +13,10 @@ import { Monitor } from "./Monitor.tsx";
 followTheme();
 
 const access = credentials();
-const client = createClient(new URL("ws/updates?watch=telemetry", document.baseURI).href, { app: "monitor", ...access.options });
+const client = createClient(new URL("ws/updates?watch=telemetry", document.baseURI).href, {
+  app: "monitor",
+  ...access.options,
+});
 const figures = followFigures(client, access.token);
 // Before it connects, so that the first attempt is on record too.
 startTelemetry(client);
