@@ -77,9 +77,8 @@ function timeAxis(palette: Palette, now: number): NonNullable<ChartOption["xAxis
     axisLabel: {
       ...text(palette),
       hideOverlap: true,
-      alignMinLabel: "left",
-      alignMaxLabel: "right",
-      formatter: (value: number) => shortClock(value),
+      // None where the edge would cut it.
+      formatter: (value: number) => (Math.abs(now - WINDOW_MS / 2 - value) > 0.44 * WINDOW_MS ? "" : shortClock(value)),
     },
     axisTick: { show: false },
     axisLine: { lineStyle: { color: palette.line } },
