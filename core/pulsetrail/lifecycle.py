@@ -95,7 +95,6 @@ class Lifecycle:
         "_pending_seq",
         "_ping_rtt_us",
         "_sum_us",
-        "_window_started",
         "last_answer",
         "last_frame",
         "layers",
@@ -104,6 +103,7 @@ class Lifecycle:
         "opened_at",
         "recent_us",
         "state",
+        "window_ends",
     )
 
     def __init__(self, limits: Limits, now: float, at: int) -> None:
@@ -120,7 +120,8 @@ class Lifecycle:
         self.recent_us: tuple[int, ...] = ()
         self._pending_seq: int | None = None
         self._ping_rtt_us: int | None = None
-        self._window_started = now
+        self.window_ends = now + LATENCY_WINDOW
+        """When the next summary of round trips is due."""
         self._buckets: list[int] | None = None
         self._count = self._sum_us = self._min_us = self._max_us = 0
         self._offset_ms: int | None = None
@@ -226,14 +227,12 @@ class Lifecycle:
         self._count += 1
         self.recent_us = (*self.recent_us[1 - _RECENT :], rtt_us)
 
-    def latency(self, now: float, at: int, *, final: bool = False) -> list[Draft]:
-        """The summary of the window that has passed (or, ``final``, of what there is), if anything was sampled."""
-        if not final and now - self._window_started < LATENCY_WINDOW:
-            return []
+    def latency(self, now: float, at: int) -> list[Draft]:
+        """The summary of the window so far, if anything was sampled in it; another one begins."""
         drafts = []
         if self._count and self._buckets is not None:
             sampled = LatencySampled(
-                window_ms=int((now - self._window_started) * 1000),
+                window_ms=int((now - self.window_ends + LATENCY_WINDOW) * 1000),
                 count=self._count,
                 min_us=self._min_us,
                 max_us=self._max_us,
@@ -242,7 +241,7 @@ class Lifecycle:
                 clock_offset_ms=self._offset_ms,
             )
             drafts.append(Draft("latency.sampled", at, sampled, numbered=False))
-        self._window_started = now
+        self.window_ends = now + LATENCY_WINDOW
         self._buckets = None
         self._count = self._sum_us = self._min_us = self._max_us = 0
         self._offset_ms = None
@@ -263,7 +262,7 @@ class Lifecycle:
         """The socket is gone: the last summary and the terminal event. A second call returns nothing."""
         if self.state is State.ENDED:
             return []
-        drafts = [*self._forget_probe(), *self.latency(now, at, final=True)]
+        drafts = [*self._forget_probe(), *self.latency(now, at)]
         self.state = State.ENDED
         why = classify(evidence, decision, draining=draining)
         closed = ConnectionClosed(

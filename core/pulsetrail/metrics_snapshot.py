@@ -187,7 +187,7 @@ class SnapshotReader:
         return plain_text(self), PLAIN
 
 
-async def sample_loop(metrics: PipelineMetrics, *, interval: float = 0.25) -> None:
+async def sample_loop(metrics: PipelineMetrics, *, interval: float = 0.5) -> None:
     """Measure how late the running loop's timers are and how many tasks it has, until cancelled."""
     loop = asyncio.get_running_loop()
     while True:

@@ -15,8 +15,9 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-TICK: Final = 0.1
-"""Seconds between ticks at most: the precision of everything that the wheel times."""
+TICK: Final = 0.25
+"""Seconds between ticks at most: the precision of everything that the wheel times. Each tick wakes the process up, and
+so do the answers to its heartbeats."""
 
 _MIN_SLOTS: Final = 20
 _REMEMBERED_REVOLUTIONS: Final = 4

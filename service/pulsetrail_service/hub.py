@@ -173,9 +173,8 @@ class Hub:
             if missed is not None:
                 connection.ping()
                 self._probes.append((now + self.limits.probe_wait, connection))
-            drafts = lifecycle.latency(now, at)
-            if drafts:
-                connection.record(drafts)
+            if now >= lifecycle.window_ends:
+                connection.record(lifecycle.latency(now, at))
 
     def _tick(self, now: float) -> None:
         for callback in self._ticked:

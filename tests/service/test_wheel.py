@@ -37,17 +37,17 @@ def test_each_member_is_served_once_a_revolution() -> None:
     names = [str(number) for number in range(1000)]
     for name in names:
         recorded.join(name)
-    recorded.turn(300)
+    recorded.turn(120)
     assert Counter(name for name, _, _ in recorded.beats) == Counter(names)
 
 
 def test_members_that_join_at_once_are_spread_evenly() -> None:
     recorded = Recorded()
-    for number in range(3000):
+    for number in range(1200):
         recorded.join(str(number))
-    recorded.turn(300)
+    recorded.turn(120)
     per_tick = Counter(seq for _, seq, _ in recorded.beats)
-    assert set(per_tick.values()) == {10}, "3,000 members on 300 slots"
+    assert set(per_tick.values()) == {10}, "1,200 members on 120 slots"
 
 
 def test_two_beats_of_a_member_are_one_interval_apart() -> None:
