@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { niceCeiling } from "../src/charts/options.ts";
 import {
+  age,
   bounded,
   bucketLabels,
   bytes,
@@ -39,6 +40,10 @@ describe("a figure in words", () => {
     ).toEqual(["0 s", "0.4 ms", "12 ms", "250 ms", "1.0 s", "1.0 s", "13 s", "90 s", "2 min", "60 min", "2 h", "2 d"]);
     expect(duration(undefined)).toEqual([NONE, ""]);
     expect(durationText(undefined)).toBe(NONE);
+  });
+
+  it("of an age is in whole units", () => {
+    expect([-5, 8_400, 99_900, 150_000].map(age)).toEqual(["0 s", "8 s", "99 s", "3 min"]);
   });
 
   it("of a duration above all bounds says so", () => {
@@ -121,6 +126,11 @@ describe("the pipeline", () => {
     expect(tone({ pulsetrail_projection_lag_seconds: 8, pulsetrail_journal_oldest_seconds: 90 })).toBe("alarm");
     expect(tone({ pulsetrail_events_dropped: 1 })).toBe("alarm");
     expect(tone({ pulsetrail_projection_dead_letters: 3 })).toBe("watch");
+  });
+
+  it("is not well while nothing folds the log, whatever the figures are", () => {
+    const nobody = vitalsOf([{ ...sample(T0, {}, healthy), domain: undefined }]);
+    expect(nobody && toneOfAll(nobody)).toBe("watch");
   });
 
   it("is not judged by what is not known", () => {

@@ -21,7 +21,8 @@ export default function Picture({ option }: Pick<ChartProps, "option">): ReactNo
     };
   }, []);
   useEffect(() => {
-    chart.current?.setOption(option(palette), { notMerge: true });
+    // Series are replaced, the rest is kept: what the pointer shows stays when new figures come.
+    chart.current?.setOption(option(palette), { replaceMerge: ["series"] });
   }, [option, palette]);
   return <div ref={box} className="picture" />;
 }

@@ -46,6 +46,12 @@ export function durationText(seconds: number | undefined): string {
   return duration(seconds).join(" ").trim();
 }
 
+/** How old something is, in whole units. */
+export function age(ms: number): string {
+  const seconds = Math.max(0, Math.floor(ms / 1_000));
+  return seconds < 100 ? `${seconds} s` : durationText(seconds);
+}
+
 /** A duration that may be above the highest bound of a histogram: `["> 30", "s"]`. */
 export function bounded(seconds: number | undefined, bounds: readonly number[]): readonly [string, string] {
   if (seconds !== Infinity) return duration(seconds);

@@ -16,20 +16,23 @@ export interface Vitals {
   readonly loopSeconds: number | undefined;
   readonly dropped: number | undefined;
   readonly deadLetters: number | undefined;
+  /** Whether a projector exports figures. */
+  readonly folding: boolean;
 }
 
 const LATELY_MS = 60_000;
 
 /** The pipeline now. */
 export function vitalsOf(history: History): Vitals | undefined {
-  const pipeline = history.at(-1)?.pipeline;
-  if (pipeline === undefined) return undefined;
+  const newest = history.at(-1);
+  if (newest === undefined) return undefined;
   const late = (of: (from: Pipeline) => Pipeline["commits"]) => {
     const found = observations(history, (sample: Sample) => of(sample.pipeline), LATELY_MS);
     return found?.recent ? quantile(found.histogram, 0.99) : undefined;
   };
   return {
-    ...pipeline,
+    ...newest.pipeline,
+    folding: newest.domain !== undefined,
     commitSeconds: late(({ commits }) => commits),
     loopSeconds: late(({ loopLag }) => loopLag),
   };
@@ -50,7 +53,7 @@ const BOUNDS = {
   loopSeconds: [0.1, 1],
   dropped: [1, 1],
   deadLetters: [1, Infinity],
-} as const satisfies Partial<Record<keyof Vitals, readonly [number, number]>>;
+} as const;
 
 export type Judged = keyof typeof BOUNDS;
 
@@ -60,8 +63,9 @@ export function toneOf(figure: Judged, value: number | undefined): Tone {
   return value === undefined || value < watch ? "calm" : value < alarm ? "watch" : "alarm";
 }
 
-/** The worst of all. */
+/** The worst of all. Without a projector it is never well: nobody knows how much waits for one. */
 export function toneOfAll(vitals: Vitals): Tone {
   const tones = (Object.keys(BOUNDS) as Judged[]).map((figure) => toneOf(figure, vitals[figure]));
-  return tones.includes("alarm") ? "alarm" : tones.includes("watch") ? "watch" : "calm";
+  if (tones.includes("alarm")) return "alarm";
+  return tones.includes("watch") || !vitals.folding ? "watch" : "calm";
 }

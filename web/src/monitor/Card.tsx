@@ -1,9 +1,9 @@
 import { Stale } from "pulsetrail/react";
-import { createContext, type ReactNode, useContext, useId } from "react";
-import { durationText, NONE } from "../live/format.ts";
+import { Children, createContext, type ReactNode, useContext, useId } from "react";
+import { age, NONE } from "../live/format.ts";
 import type { Tone } from "../live/health.ts";
 
-/** Milliseconds for which the service, although it is connected, has sent no figures of the connections. */
+/** Milliseconds for which the page has got none of the figures that a card shows, although it is connected. */
 export const FiguresAge = createContext<number | undefined>(undefined);
 
 export interface CardProps {
@@ -37,11 +37,11 @@ export function Card({ name, title, aside, children, local = false }: CardProps)
 }
 
 function Ageing({ children }: { readonly children: ReactNode }): ReactNode {
-  const age = useContext(FiguresAge);
-  if (age === undefined) return <Stale className="badge">{children}</Stale>;
+  const old = useContext(FiguresAge);
+  if (old === undefined) return <Stale className="badge">{children}</Stale>;
   return (
     <div data-stale="true">
-      <span className="badge">Stale, {durationText(Math.floor(age / 1_000))} old</span>
+      <span className="badge">Stale, {age(old)} old</span>
       {children}
     </div>
   );
@@ -76,7 +76,7 @@ export function Headline({ value, unit, children }: HeadlineProps): ReactNode {
           </>
         )}
       </p>
-      {children && <dl>{children}</dl>}
+      {Children.toArray(children).length > 0 && <dl>{children}</dl>}
     </div>
   );
 }

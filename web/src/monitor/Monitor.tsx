@@ -13,7 +13,7 @@ import { OwnConnection } from "./cards/OwnConnection.tsx";
 import { PipelineHealth } from "./cards/PipelineHealth.tsx";
 import { RoundTrip } from "./cards/RoundTrip.tsx";
 import type { Credentials } from "./credentials.ts";
-import { useFiguresAge } from "./freshness.ts";
+import { useLateness } from "./freshness.ts";
 import { Header } from "./Header.tsx";
 import { Notices } from "./Notices.tsx";
 import { asksForToken, STATES } from "./states.ts";
@@ -28,7 +28,8 @@ export interface MonitorProps {
 export function Monitor({ client, figures, access }: MonitorProps): ReactNode {
   const { snapshot } = useResilientWebSocket(client);
   const history = useSyncExternalStore(figures.subscribe, figures.getSnapshot);
-  const age = useFiguresAge(snapshot, history);
+  const late = useLateness(snapshot, latest(history)?.time);
+  const silent = useLateness(snapshot, history.at(-1)?.time);
   const [asTables, setAsTables] = useState(false);
   const known = latest(history) !== undefined;
   const asks = asksForToken(snapshot);
@@ -39,24 +40,28 @@ export function Monitor({ client, figures, access }: MonitorProps): ReactNode {
   return (
     <ConnectionProvider value={client}>
       <AsTables value={asTables}>
-        <FiguresAge value={known ? age : undefined}>
+        <FiguresAge value={known ? late : undefined}>
           <div
             className="monitor"
             data-connection-state={snapshot.status}
-            data-stale={snapshot.stale || age !== undefined}
+            data-stale={snapshot.stale || late !== undefined}
             data-figures={known ? "present" : "none"}
           >
             <Header history={history} asTables={asTables} setAsTables={setAsTables} />
-            <ConnectionBanner {...(asks && { stopped: () => "Live updates stopped. The service asks for a token." })} />
             <main aria-label="Live figures">
-              <Notices history={history} access={access} age={age} />
+              <ConnectionBanner
+                {...(asks && { stopped: () => "Live updates stopped. The service asks for a token." })}
+              />
+              <Notices history={history} access={access} late={late} />
               <div className="cards">
                 <Clients history={history} />
                 <Disconnects history={history} />
                 <Events history={history} />
                 <RoundTrip history={history} />
                 <Flapping history={history} />
-                <PipelineHealth history={history} />
+                <FiguresAge value={silent}>
+                  <PipelineHealth history={history} />
+                </FiguresAge>
                 <OwnConnection />
               </div>
             </main>

@@ -1,6 +1,6 @@
 import { useClient, useConnection } from "pulsetrail/react";
 import { type FormEvent, type ReactNode, useState } from "react";
-import { durationText } from "../live/format.ts";
+import { age } from "../live/format.ts";
 import { type History, latest } from "../live/history.ts";
 import type { Credentials } from "./credentials.ts";
 import { asksForToken } from "./states.ts";
@@ -8,12 +8,12 @@ import { asksForToken } from "./states.ts";
 export interface NoticesProps {
   readonly history: History;
   readonly access: Credentials;
-  /** Milliseconds without figures, although connected. */
-  readonly age: number | undefined;
+  /** Milliseconds without figures of the connections, although connected. */
+  readonly late: number | undefined;
 }
 
 /** What is missing for the page to be of use, and what to do about it. At most one of these at a time. */
-export function Notices({ history, access, age }: NoticesProps): ReactNode {
+export function Notices({ history, access, late }: NoticesProps): ReactNode {
   const status = useConnection((snapshot) => snapshot.status);
   const reason = useConnection((snapshot) => snapshot.reason);
   const degraded = useConnection((snapshot) => snapshot.degraded);
@@ -26,13 +26,13 @@ export function Notices({ history, access, age }: NoticesProps): ReactNode {
       </Notice>
     );
   }
-  if (age !== undefined) return <NoFigures history={history} age={age} />;
+  if (late !== undefined) return <NoFigures history={history} late={late} />;
   const domain = latest(history)?.domain;
   if (domain && domain.clients <= 1 && domain.opened <= 1) return <Empty />;
   return null;
 }
 
-function NoFigures({ history, age }: { readonly history: History; readonly age: number }): ReactNode {
+function NoFigures({ history, late }: { readonly history: History; readonly late: number }): ReactNode {
   if (history.length === 0) {
     return (
       <Notice tone="watch" title="The service publishes no live figures.">
@@ -41,7 +41,7 @@ function NoFigures({ history, age }: { readonly history: History; readonly age: 
     );
   }
   return (
-    <Notice tone="watch" title={`No figures of the connections for ${durationText(Math.floor(age / 1_000))}.`}>
+    <Notice tone="watch" title={`No figures of the connections for ${age(late)}.`}>
       They are folded from the log: is its database there, and does a projector run (
       <code>pulsetrail projections lag</code>)?
     </Notice>

@@ -1,21 +1,19 @@
 import type { Snapshot } from "pulsetrail";
 import { useEffect, useState } from "react";
-import { type History, latest } from "../live/history.ts";
 
 /** As for the banner: what is over sooner nobody has to know. */
 const LATE_MS = 5_000;
 
 /**
- * Milliseconds for which the page, although it is connected, has got no figures of the connections; `undefined` while
- * they come, and while the connection itself is what is missing.
+ * Milliseconds for which the page, although it is connected, has got nothing newer than `newest`; `undefined` while
+ * newer ones come, and while the connection itself is what is missing.
  */
-export function useFiguresAge(snapshot: Snapshot, history: History): number | undefined {
-  const newest = latest(history)?.time;
+export function useLateness(snapshot: Snapshot, newest: number | undefined): number | undefined {
   const live = snapshot.status === "live" && !snapshot.stale;
   // By the page's own clock: it and the server's may differ.
   const [since, setSince] = useState(() => performance.now());
   const [now, setNow] = useState(since);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: each new figure, and each time of being live, begins it anew
+  // biome-ignore lint/correctness/useExhaustiveDependencies: each newer one, and each time of being live, begins it anew
   useEffect(() => {
     setSince(performance.now());
     setNow(performance.now());

@@ -51,13 +51,15 @@ export function Disconnects({ history }: { readonly history: History }): ReactNo
           <Fact key={initiator} name={`By ${initiator}`} value={count(value)} initiator={initiator} />
         ))}
       </Headline>
-      <ul className="legend" aria-label="Reasons in the last 10 minutes">
-        {stacks.map(({ reason, initiator, place, values }) => (
-          <li key={`${reason}/${initiator}`} data-initiator={initiator} data-shade={Math.min(place, 3)}>
-            {words(reason)} <b>{count(values.reduce((one, other) => one + other, 0))}</b>
-          </li>
-        ))}
-      </ul>
+      {stacks.length > 0 && (
+        <ul className="legend" aria-label="Reasons in the last 10 minutes">
+          {stacks.map(({ reason, initiator, place, values }) => (
+            <li key={`${reason}/${initiator}`} data-initiator={initiator} data-shade={Math.min(place, 3)}>
+              {words(reason)} <b>{count(values.reduce((one, other) => one + other, 0))}</b>
+            </li>
+          ))}
+        </ul>
+      )}
       <Chart
         label="Disconnects by minute and reason, last 10 minutes"
         summary={`${plural(all, "disconnect")} in all, at most ${count(Math.max(...totals))} in a minute.`}
