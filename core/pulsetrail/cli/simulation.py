@@ -23,7 +23,7 @@ A dozen simulated clients are connected:
   asleep-1                   answers pings but no heartbeats, like a sleeping tab: closed after {idle} s
   frozen-1                   reads nothing any more; its kernel still acknowledges: closed after {idle} s
   proxied-1, proxied-2       behind a proxy that cuts every connection after {proxy_seconds} s
-Look at them in a second terminal:
+Watch them at http://{address}/monitor, and look at them in a second terminal:
   pulsetrail tail
   pulsetrail history flapping-1
   pulsetrail history proxied-1        (the lifetimes give the proxy away)

@@ -11,7 +11,7 @@ export type ChartOption = ComposeOption<
 >;
 
 function grid({ rem }: Palette) {
-  return { left: 0, right: 0.3 * rem, top: 0.75 * rem, bottom: 1.4 * rem, outerBoundsMode: "none" } as const;
+  return { left: 0, right: 0.3 * rem, top: 1.1 * rem, bottom: 1.4 * rem, outerBoundsMode: "none" } as const;
 }
 
 function text(palette: Palette) {
