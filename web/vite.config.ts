@@ -24,6 +24,8 @@ export default defineConfig({
     // A file in the page would have to be allowed by the Content-Security-Policy.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    // ECharts, in a file of its own; it is loaded after the figures are there.
+    chunkSizeWarningLimit: 600,
   },
   server: {
     proxy: {
