@@ -121,6 +121,21 @@ class Received(NamedTuple):
         return self.ended - self.began
 
 
+class Usage(NamedTuple):
+    """A generator's own figures so far: CPU seconds of its busiest process, heartbeats answered."""
+
+    cpu: float
+    heartbeats: int
+
+
+class Trips(NamedTuple):
+    """Round trips of probes in seconds, each from the moment at which it was due."""
+
+    p50: float
+    p99: float
+    worst: float
+
+
 class Clients:
     """Connections to one server, in as many processes as the limit of open files asks for; groups are small numbers."""
 
@@ -201,6 +216,20 @@ class Clients:
             p99=max(one["p99"] for one in said) / 1e6,
         )
 
+    async def stop_reading(self, group: int) -> None:
+        """Never read again."""
+        for one in self._programs:
+            one.tell(f"read {group} 0")
+        for one in self._programs:
+            await one.answer("reading", group)
+
+    async def probe(self, count: int, interval: float, group: int = 1) -> Trips:
+        """Send ``count`` probes, one every ``interval`` seconds, over the group's connections in turn, and wait for the
+        answers."""
+        self._programs[0].tell(f"probe {group} {count} {round(interval * 1e6)}")
+        said = await self._programs[0].answer("probed", group)
+        return Trips(said["p50"] / 1e6, said["p99"] / 1e6, said["max"] / 1e6)
+
     async def close(self, group: int = 1) -> None:
         """Reset the connections of a group."""
         for one in self._programs:
@@ -208,11 +237,12 @@ class Clients:
         for one in self._programs:
             await one.answer("closed", group)
 
-    async def cpu(self) -> list[float]:
-        """CPU seconds of each process so far."""
+    async def usage(self) -> Usage:
+        """What the busiest process has cost so far, and the heartbeats that all have answered."""
         for one in self._programs:
             one.tell("usage 0")
-        return [(await one.answer("usage"))["cpu"] for one in self._programs]
+        said = [await one.answer("usage") for one in self._programs]
+        return Usage(max(one["cpu"] for one in said), sum(one["heartbeats"] for one in said))
 
     async def stop(self) -> None:
         """End the processes, and with them the connections."""

@@ -7,17 +7,17 @@
  *   open GROUP COUNT WINDOW FIRST SOURCES RCVBUF WELCOME HOST PORT PATH
  *       COUNT connections more, at most WINDOW of them under way, from SOURCES addresses 127.0.0.FIRST and up, or
  *       from the kernel's choice if SOURCES is 0. One is
- *       open when the 101 is there and, if WELCOME is 1, the first message too. RCVBUF bytes of receive buffer, 0 for
- *       the kernel's choice. Answers "opened" when the last one is open or has failed.
+ *       open when the 101 is there and, if WELCOME is 1, the first message too. RCVBUF bytes of receive buffer and
+ *       segments as on an Ethernet, or 0 for the kernel's choice. Answers "opened" when the last one is open or has failed.
  *   expect GROUP MESSAGES
  *       Count from now on. Answers "expecting", and "received" when every connection has MESSAGES messages or is gone.
  *       A message is a text frame with "at": and the microsecond at which it was published; other frames do not count.
  *   read GROUP 0|1      Stop or go on reading.
  *   probe GROUP COUNT INTERVAL
- *       The group's first connection sends COUNT probes, one every INTERVAL microseconds; a round trip counts from the
- *       moment at which the probe was due. Answers "probed".
+ *       The group's connections in turn send COUNT probes, one every INTERVAL microseconds; a round trip counts from
+ *       the moment at which the probe was due. Answers "probed".
  *   close GROUP         Reset all connections. Answers "closed".
- *   usage               Answers "usage" with this process's CPU seconds.
+ *   usage               Answers "usage" with this process's CPU seconds and the heartbeats that it answered.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -74,7 +74,7 @@ static struct group groups[GROUPS];
 static struct lines commands;
 static int poller, timer;
 static char buffer[1 << 18];
-static int64_t others; /* frames that are neither messages nor answered */
+static int64_t heartbeats;
 
 static void start_more(struct group *g);
 static void upgraded(struct connection *c);
@@ -187,8 +187,12 @@ static void start(struct group *g) {
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (c->fd < 0)
         die("socket");
-    if (g->rcvbuf)
+    if (g->rcvbuf) {
+        /* The segments of a loopback are so large that the server's kernel alone would buffer megabytes. */
+        int segment = 1400;
         setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &g->rcvbuf, sizeof g->rcvbuf);
+        setsockopt(c->fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment);
+    }
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)g->port)};
     inet_pton(AF_INET, g->host, &to.sin_addr);
     int number = g->started++;
@@ -254,6 +258,7 @@ static void pong(struct connection *c, const char *head, size_t size) {
     int length = snprintf(text, sizeof text, "{\"type\":\"pong\",\"seq\":%lld,\"received\":%lld,\"sent\":%lld}",
                           number_after(head, size, "\"seq\":"), ms, ms);
     reply(c, 1, text, (size_t)length);
+    heartbeats++;
 }
 
 static void probed(struct group *g, int64_t due) {
@@ -283,8 +288,6 @@ static void frame(struct connection *c, const char *head, size_t held, uint64_t 
         pong(c, head, held);
     else if (begins(head, held, "{\"type\":\"probe_ok\""))
         probed(&groups[c->group], number_after(head, held, "\"id\":\""));
-    else
-        others++;
 }
 
 /* Bytes of one connection after its 101. Frames that lie whole in "data" are not copied. */
@@ -446,7 +449,7 @@ static void send_probes(void) {
         while (g->sent < g->probes && g->due <= now_us()) {
             char text[64];
             int size = snprintf(text, sizeof text, "{\"type\":\"probe\",\"id\":\"%lld\"}", (long long)g->due);
-            reply(g->members[0], 1, text, (size_t)size);
+            reply(g->members[g->sent % g->size], 1, text, (size_t)size);
             g->sent++;
             g->due += g->interval;
         }
@@ -490,7 +493,7 @@ static void command(char *line) {
     } else if (!strcmp(word, "close")) {
         command_close(g);
     } else if (!strcmp(word, "usage")) {
-        printf("{\"event\":\"usage\",\"cpu\":%.6f,\"others\":%lld}\n", cpu_seconds(), (long long)others);
+        printf("{\"event\":\"usage\",\"cpu\":%.6f,\"heartbeats\":%lld}\n", cpu_seconds(), (long long)heartbeats);
         fflush(stdout);
     } else {
         exit(2);

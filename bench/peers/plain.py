@@ -1,7 +1,8 @@
 """The service that most people would write: FastAPI, a decorated WebSocket endpoint, stock uvicorn with uvloop.
 
 ``/ws`` accepts and reads, ``/heartbeat`` does what is needed to know that a client is there, with a task and a timer
-for each connection. Access logs and uvicorn's own pings are off, which is in its favour: neither is needed here.
+for each connection; the program's argument is the time between two heartbeats in seconds. Access logs and uvicorn's own
+pings are off, which is in its favour: neither is needed here.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 import time
 
 import uvicorn
@@ -16,7 +18,7 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from bench.peers.framing import message
 
-HEARTBEAT_SECONDS = 30
+HEARTBEAT_SECONDS = float(sys.argv[1])
 
 app = FastAPI()
 clients: set[WebSocket] = set()

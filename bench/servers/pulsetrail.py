@@ -45,24 +45,25 @@ class Pulsetrail(Server):
     path = "/ws/updates"
     welcomes = True
 
-    def __init__(self, scratch: Path, **settings: str) -> None:
-        """``settings`` are environment variables that differ from ``SETTINGS``."""
+    def __init__(self, scratch: Path, heartbeat: float = 30.0, **settings: str) -> None:
+        """``heartbeat`` is the time in seconds between two heartbeats of one connection; ``settings`` are environment
+        variables that differ from ``SETTINGS``."""
         super().__init__(scratch)
         self._data = scratch / "data"
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("PULSETRAIL_", "DATABASE_"))},
             **SETTINGS,
+            "PULSETRAIL_HEARTBEAT_INTERVAL": str(heartbeat),
             **settings,
             "PULSETRAIL_DATA_DIR": str(self._data),
         }
 
     async def start(self) -> None:
-        seen = len(self.output())
         await self.run([sys.executable, "-m", "pulsetrail.cli", "serve", "--port", "0"], self._environment)
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:
             self.check()
-            if found := re.search(r"ws://[^:/]+:(\d+)/ws/updates", self.output()[seen:]):
+            if found := re.search(r"ws://[^:/]+:(\d+)/ws/updates", self.output()):
                 self.port = int(found[1])
                 if await asyncio.to_thread(self._is_ready):
                     return
@@ -106,13 +107,25 @@ class Pulsetrail(Server):
 
     async def metrics(self) -> dict[str, float]:
         """The samples of ``/metrics`` by name, those with several labels added up (histogram buckets left out)."""
-        text = await asyncio.to_thread(self._scrape)
         found: dict[str, float] = {}
-        for family_ in text_string_to_metric_families(text):
+        for family_ in text_string_to_metric_families(await self.scrape()):
             for sample in family_.samples:
                 if not sample.name.endswith("_bucket"):
                     found[sample.name] = found.get(sample.name, 0.0) + sample.value
         return found
+
+    async def lag(self) -> dict[float, float]:
+        """The gateway's histogram of its event loop's lag: samples up to each bound in seconds."""
+        return {
+            float(sample.labels["le"]): sample.value
+            for family_ in text_string_to_metric_families(await self.scrape())
+            for sample in family_.samples
+            if sample.name == "pulsetrail_event_loop_lag_seconds_bucket" and sample.labels["process"] == "gateway-0"
+        }
+
+    async def scrape(self) -> str:
+        """The text of ``/metrics``."""
+        return await asyncio.to_thread(self._scrape)
 
     def _scrape(self) -> str:
         address = f"http://127.0.0.1:{self.port}/metrics"

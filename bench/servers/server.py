@@ -84,8 +84,8 @@ class Server(ABC):
         return resident_bytes(self.serving)
 
     async def run(self, command: Sequence[str | Path], environment: dict[str, str] | None = None) -> None:
-        """Start the process; its output goes to a file."""
-        with self._output.open("ab") as output:
+        """Start the process; its output goes to a file, in place of what an earlier one said."""
+        with self._output.open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *command,
                 env=environment,

@@ -16,7 +16,7 @@ from bench.generator import Clients, Received, bottleneck
 from bench.results import Asked, Figure
 from bench.servers import Pulsetrail, RawC, Server, settled
 from bench.stage import Stage, Workload
-from bench.workloads.contestants import started
+from bench.workloads.contestants import connected, started
 
 SIZE = 500
 PUBLISHERS = 64
@@ -39,19 +39,6 @@ async def run(stage: Stage) -> None:
             await settled(server)
 
 
-async def connected(stage: Stage, stack: AsyncExitStack, server: Server, count: int) -> Clients:
-    """Clients of a server, all of them open.
-
-    Raises:
-        BenchError: some could not connect.
-    """
-    clients = await Clients.start(count, stage.say)
-    stack.push_async_callback(clients.stop)
-    await clients.open_all(server.address, count, welcome=server.welcomes)
-    await settled(server)
-    return clients
-
-
 async def publish(server: Server, name: str, messages: int) -> None:
     """Publish as the contestant of this name does."""
     if name == "pulsetrail-joined":
@@ -64,12 +51,12 @@ async def publish(server: Server, name: str, messages: int) -> None:
 async def _broadcast(
     stage: Stage, server: Server, clients: Clients, name: str, round_: int, messages: int, connections: int
 ) -> None:
-    load, cpu = max(await clients.cpu()), server.cpu()
+    load, cpu = (await clients.usage()).cpu, server.cpu()
     await clients.expect(messages)
     publishing = asyncio.create_task(publish(server, name, messages))
     received: Received = await clients.received()
     await publishing
-    cpu, load = server.cpu() - cpu, max(await clients.cpu()) - load
+    cpu, load = server.cpu() - cpu, (await clients.usage()).cpu - load
     wanted = messages * connections
     if received.messages != wanted:
         stage.refuse(name, round_, f"{received.messages:,} of {wanted:,} messages arrived")

@@ -51,10 +51,10 @@ async def _ceiling(stage: Stage, stack: AsyncExitStack, clients: Clients, count:
 
 
 async def _storm(stage: Stage, server: Server, clients: Clients, name: str, round_: int, count: int) -> None:
-    load, cpu, all_of_it = max(await clients.cpu()), server.cpu(), server.cpu_of_everything()
+    load, cpu, all_of_it = (await clients.usage()).cpu, server.cpu(), server.cpu_of_everything()
     opened = await clients.open(server.address, count, window=WINDOW, welcome=server.welcomes)
     cpu = server.cpu() - cpu
-    load = max(await clients.cpu()) - load
+    load = (await clients.usage()).cpu - load
     if opened.failed:
         stage.refuse(name, round_, f"{opened.failed} of {count} did not connect: {opened.why}")
         return

@@ -6,20 +6,27 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 
-from bench.servers import Nchan, PlainFastApi, Pulsetrail, RawC, RawPython, Server, Ws
+from bench.generator import Clients
+from bench.servers import Nchan, PlainFastApi, Pulsetrail, RawC, RawPython, Server, Ws, settled
 from bench.stage import BenchError, Stage
 
 
 async def started(
-    stage: Stage, stack: AsyncExitStack, *, shared: Mapping[str, str] | None = None, **settings: str
+    stage: Stage,
+    stack: AsyncExitStack,
+    *,
+    shared: Mapping[str, str] | None = None,
+    heartbeat: float = 30.0,
+    **settings: str,
 ) -> dict[str, Server]:
     """The workload's contestants by name, running until the stack unwinds; one that cannot be started here is left out,
-    and the run says so. ``shared`` says which contestants are another's server used in another way; ``settings`` are
-    Pulsetrail's, where they differ from the usual ones."""
+    and the run says so. ``shared`` says which contestants are another's server used in another way; ``heartbeat``
+    is the time in seconds between two heartbeats, ``settings`` are Pulsetrail's, where they differ from the usual ones.
+    """
     servers: dict[str, Server] = {}
     wanted = dict.fromkeys((shared or {}).get(name, name) for name in stage.contestants)
     for name in wanted:
-        server = contestant(stage, name, **settings)
+        server = contestant(stage, name, heartbeat, **settings)
         stage.say(f"starting {name}")
         stack.push_async_callback(server.stop)
         try:
@@ -32,14 +39,29 @@ async def started(
     return servers
 
 
-def contestant(stage: Stage, name: str, **settings: str) -> Server:
+async def connected(stage: Stage, stack: AsyncExitStack, server: Server, count: int) -> Clients:
+    """Clients of a server, all of them open.
+
+    Raises:
+        BenchError: some could not connect.
+    """
+    clients = await Clients.start(count, stage.say)
+    stack.push_async_callback(clients.stop)
+    await clients.open_all(server.address, count, welcome=server.welcomes)
+    await settled(server)
+    return clients
+
+
+def contestant(stage: Stage, name: str, heartbeat: float = 30.0, **settings: str) -> Server:
     """A server that is not running yet, with a folder of its own."""
     scratch = stage.scratch / name
     scratch.mkdir(exist_ok=True)
     scratch.chmod(0o755)
     if name.startswith("pulsetrail"):
-        return Pulsetrail(scratch, **settings)
-    kinds: dict[str, type[Server]] = {kind.name: kind for kind in (Nchan, PlainFastApi, RawC, RawPython, Ws)}
+        return Pulsetrail(scratch, heartbeat, **settings)
+    if name == PlainFastApi.name:
+        return PlainFastApi(scratch, heartbeat)
+    kinds: dict[str, type[Server]] = {kind.name: kind for kind in (Nchan, RawC, RawPython, Ws)}
     return kinds[name](scratch)
 
 
