@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -89,6 +90,12 @@ class Stage:
     def say(self, text: str) -> None:
         """Progress for whoever waits."""
         self._say(f"{self.workload.id} {time.monotonic() - self._began:5.0f} s  {text}")
+
+    async def rest(self, what: Callable[[], Awaitable[None]] | float) -> None:
+        """Wait between two measurements, so many seconds or until something is so; in small size there is nothing to
+        wait for, because nothing is measured."""
+        if self.size is Size.FULL:
+            await (asyncio.sleep(what) if isinstance(what, float) else what())
 
     def turns(self, contestants: Sequence[str] | None = None) -> Iterator[tuple[int, str]]:
         """Each round with each contestant, in an order that changes from round to round: nobody is always the one that

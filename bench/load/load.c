@@ -436,6 +436,8 @@ static void command_probe(struct group *g, const char *arguments) {
     g->interval = interval;
     g->sent = g->answered = 0;
     memset(&g->trips, 0, sizeof g->trips);
+    for (int i = 0, on = 1; i < g->size; i++)
+        setsockopt(g->members[i]->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     g->due = now_us() + interval;
     set_timer(g->due);
 }

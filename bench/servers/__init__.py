@@ -6,7 +6,7 @@ from bench.servers.nchan import Nchan
 from bench.servers.plain import PlainFastApi
 from bench.servers.pulsetrail import Pulsetrail
 from bench.servers.raw import RawC, RawPython
-from bench.servers.server import Server, settled
+from bench.servers.server import Server
 from bench.servers.ws import Ws
 
-__all__ = ["Nchan", "PlainFastApi", "Pulsetrail", "RawC", "RawPython", "Server", "Ws", "settled"]
+__all__ = ["Nchan", "PlainFastApi", "Pulsetrail", "RawC", "RawPython", "Server", "Ws"]

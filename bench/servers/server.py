@@ -19,6 +19,7 @@ from bench.stage import BenchError
 
 START_SECONDS: Final = 90.0
 ROOT: Final = Path(__file__).parents[2]
+_SETTLE_SECONDS: Final = 60.0
 _QUIET: Final = 0.1
 """Share of a core below which nothing is under way."""
 
@@ -136,15 +137,13 @@ class Server(ABC):
         await self._process.wait()
         self._process = None
 
-
-async def settled(server: Server, most: float = 60.0) -> None:
-    """Wait until the server has nothing left to do, such as events to ship, so that it does not disturb the next one;
-    ``most`` seconds at most."""
-    until = time.monotonic() + most
-    before = server.cpu_of_everything()
-    while time.monotonic() < until:
-        await asyncio.sleep(0.5)
-        now = server.cpu_of_everything()
-        if now - before < 0.5 * _QUIET:
-            return
-        before = now
+    async def settle(self) -> None:
+        """Wait until it has nothing left to do, such as events to ship, so that it does not disturb the next one."""
+        until = time.monotonic() + _SETTLE_SECONDS
+        before = self.cpu_of_everything()
+        while time.monotonic() < until:
+            await asyncio.sleep(0.5)
+            now = self.cpu_of_everything()
+            if now - before < 0.5 * _QUIET:
+                return
+            before = now

@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 
 from bench.generator import Clients, Usage
 from bench.results import Asked, Figure
 from bench.servers import Server
 from bench.stage import Stage, Workload
 from bench.workloads.contestants import connected, started
+
+_ALONE = 10.0
+"""Seconds of looking at the servers before anybody connects."""
 
 
 async def run(stage: Stage) -> None:
@@ -23,11 +27,14 @@ async def run(stage: Stage) -> None:
         servers = await started(stage, stack, heartbeat=float(seconds))
         if "fastapi" in servers:
             servers["fastapi"].path = "/heartbeat"
-        clients = {}
+        clients: dict[str, Clients] = {}
+        await stage.rest(partial(_without_clients, stage, servers))
         for name, server in servers.items():
             stage.say(f"connecting {count:,} clients to {name}")
             clients[name] = await connected(stage, stack, server, count)
-        stage.say(f"{stage.rounds} windows of {seconds} s")
+        # The first heartbeat of each connection is not counted: connecting left its traces.
+        stage.say(f"{stage.rounds} windows of {seconds} s, after one that does not count")
+        await stage.rest(float(seconds))
         before = await _look(servers, clients)
         for round_ in range(stage.rounds):
             await asyncio.sleep(seconds)
@@ -35,6 +42,17 @@ async def run(stage: Stage) -> None:
             for name in servers:
                 _record(stage, name, round_, before[name], after[name], count, seconds)
             before = after
+
+
+async def _without_clients(stage: Stage, servers: dict[str, Server]) -> None:
+    """Say what the servers do when nobody is there: that part of their CPU does not come from connections."""
+    for server in servers.values():
+        await server.settle()
+    before = {name: (server.cpu(), server.cpu_of_everything()) for name, server in servers.items()}
+    await asyncio.sleep(_ALONE)
+    for name, server in servers.items():
+        cpu, of_all = server.cpu() - before[name][0], server.cpu_of_everything() - before[name][1]
+        stage.note(f"{name} without connections: {cpu / _ALONE:.2%} of a core, all of it {of_all / _ALONE:.2%}.")
 
 
 _Look = tuple[float, float, float, Usage]

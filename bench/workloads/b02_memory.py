@@ -6,11 +6,9 @@ own memory for a socket is the same for everybody and in none of the figures.
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 
 from bench.results import Asked, Figure
-from bench.servers import settled
 from bench.stage import BenchError, Stage, Workload
 from bench.workloads.contestants import connected, contestant, told_versions
 
@@ -30,13 +28,13 @@ async def run(stage: Stage) -> None:
                 stage.miss(name, str(error))
                 continue
             told_versions(stage, {name: server})
-            await settled(server)
+            await stage.rest(server.settle)
             empty = server.memory()
             clients = await connected(stage, stack, server, count)
-            await asyncio.sleep(_LET_GO)
+            await stage.rest(_LET_GO)
             full = server.memory()
             await clients.close()
-            await settled(server)
+            await stage.rest(server.settle)
             stage.record(name, round_, each=(full - empty) / count / 1024, empty=empty / 2**20, full=full / 2**20)
 
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from typing import TypeGuard
 
 from bench.generator import Clients, Received, bottleneck
 from bench.results import Asked, Figure
-from bench.servers import Pulsetrail, RawC, Server, settled
-from bench.stage import Stage, Workload
+from bench.servers import Pulsetrail, RawC, Server
+from bench.stage import Size, Stage, Workload
 from bench.workloads.contestants import connected, started
 
 SIZE = 500
@@ -36,7 +37,7 @@ async def run(stage: Stage) -> None:
             await writes.before(server, round_)
             await _broadcast(stage, server, clients[shared], name, round_, messages, connections)
             await writes.after(server, name, round_, messages)
-            await settled(server)
+            await stage.rest(server.settle)
 
 
 async def publish(server: Server, name: str, messages: int) -> None:
@@ -94,16 +95,19 @@ class _Writes:
         self._stage = stage
         self._before = 0.0
 
+    def _counts(self, server: Server, round_: int) -> TypeGuard[Pulsetrail]:
+        return round_ == 0 and self._stage.size is Size.FULL and isinstance(server, Pulsetrail)
+
     async def _count(self, server: Pulsetrail) -> float:
         await asyncio.sleep(2.5)  # its metrics are a snapshot of a second ago
         return (await server.metrics()).get("pulsetrail_broadcast_seconds_count", 0.0)
 
     async def before(self, server: Server, round_: int) -> None:
-        if round_ == 0 and isinstance(server, Pulsetrail):
+        if self._counts(server, round_):
             self._before = await self._count(server)
 
     async def after(self, server: Server, name: str, round_: int, messages: int) -> None:
-        if round_ == 0 and isinstance(server, Pulsetrail):
+        if self._counts(server, round_):
             writes = await self._count(server) - self._before
             self._stage.note(f"{name}: {messages:,} updates in {writes:,.0f} writes to each client.")
 

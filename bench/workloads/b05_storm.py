@@ -6,12 +6,13 @@ record with fsync. The others record nothing.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import AsyncExitStack
 
 from bench.generator import Clients, bottleneck
 from bench.results import Asked, Figure
-from bench.servers import Pulsetrail, RawC, Server, settled
+from bench.servers import Pulsetrail, RawC, Server
 from bench.stage import Stage, Workload
 from bench.workloads.contestants import started
 
@@ -32,7 +33,7 @@ async def run(stage: Stage) -> None:
             await _storm(stage, server, clients, name, round_, count)
             opened += count
             await clients.close()
-            await settled(server)
+            await stage.rest(server.settle)
         if isinstance(ours := servers.get("pulsetrail"), Pulsetrail):
             await _all_on_record(stage, ours, count)
 
@@ -46,7 +47,7 @@ async def _ceiling(stage: Stage, stack: AsyncExitStack, clients: Clients, count:
         opened = await clients.open(floor.address, count, window=WINDOW, welcome=False)
         rates.append(opened.clients / opened.seconds)
         await clients.close()
-        await settled(floor)
+        await stage.rest(floor.settle)
     stage.note(f"The load generator's ceiling, against a C server that answers with a constant: {max(rates):,.0f}/s.")
 
 
@@ -62,7 +63,7 @@ async def _storm(stage: Stage, server: Server, clients: Clients, name: str, roun
     if limit:
         stage.refuse(name, round_, limit)
         return
-    await settled(server)
+    await stage.rest(server.settle)
     stage.record(
         name,
         round_,
@@ -82,7 +83,7 @@ async def _all_on_record(stage: Stage, server: Pulsetrail, count: int) -> None:
         if recorded >= count * stage.rounds:
             stage.note(f"The log holds every one of Pulsetrail's {recorded:,.0f} connections.")
             return
-        await settled(server, 2)
+        await asyncio.sleep(0.5)
     for round_ in range(stage.rounds):
         stage.refuse("pulsetrail", round_, f"the log holds {recorded:,.0f} of {count * stage.rounds:,} connections")
 

@@ -31,12 +31,12 @@ async def run(stage: Stage) -> None:
         await connected(stage, stack, server, count)
         prober = await connected(stage, stack, server, _PROBERS)
         for round_, name in stage.turns():
-            await asyncio.sleep(_SNAPSHOT_SECONDS)
+            await stage.rest(_SNAPSHOT_SECONDS)
             before, cpu = await server.lag(), server.cpu()
             async with _scraped(server) if name == "pulsetrail" else nullcontext():
                 trips = await prober.probe(seconds * _PROBES_PER_SECOND, 1 / _PROBES_PER_SECOND)
             cpu = server.cpu() - cpu
-            await asyncio.sleep(_SNAPSHOT_SECONDS)
+            await stage.rest(_SNAPSHOT_SECONDS)
             stage.record(
                 name,
                 round_,

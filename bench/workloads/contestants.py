@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from importlib.metadata import version
 
 from bench.generator import Clients
-from bench.servers import Nchan, PlainFastApi, Pulsetrail, RawC, RawPython, Server, Ws, settled
+from bench.servers import Nchan, PlainFastApi, Pulsetrail, RawC, RawPython, Server, Ws
 from bench.stage import BenchError, Stage
 
 
@@ -48,7 +48,7 @@ async def connected(stage: Stage, stack: AsyncExitStack, server: Server, count: 
     clients = await Clients.start(count, stage.say)
     stack.push_async_callback(clients.stop)
     await clients.open_all(server.address, count, welcome=server.welcomes)
-    await settled(server)
+    await stage.rest(server.settle)
     return clients
 
 
