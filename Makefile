@@ -11,7 +11,7 @@ TESTED := $(sort $(dir $(wildcard tests/*/*.py)))
 EMPTY :=
 ALL_TESTS := $(subst $(EMPTY) $(EMPTY),:,$(TESTED))
 
-.PHONY: help run demo pages test test-client test-web bench lint format lock setup setup-tests setup-bench clean
+.PHONY: help run demo pages test test-client test-web test-browser screenshots bench lint format lock setup setup-tests setup-bench clean
 
 help:
 	@echo "make run             set up and serve (ARGS=\"--port 9000 --workers 2\")"
@@ -20,6 +20,8 @@ help:
 	@echo "make test            everything that CI runs (ARGS=\"-k journal\" goes to pytest)"
 	@echo "make test-client     the checks of the browser client, its size included"
 	@echo "make test-web        the checks of the Monitor page"
+	@echo "make test-browser    the Monitor page in Chromium behind the chaos proxy (ARGS=\"-g outage\")"
+	@echo "make screenshots     the README's pictures of the Monitor page, taken anew"
 	@echo "make bench           measure beside peers, 20 minutes (ARGS=\"B3 B5 --rounds 3\" measures a part)"
 	@echo "make lint            the checks without the tests"
 	@echo "make format          format the code"
@@ -46,6 +48,14 @@ test-client: setup-tests
 
 test-web:
 	@scripts/test-web
+
+test-browser: setup-tests
+	@scripts/test-tools
+	@scripts/test-browser $(ARGS)
+
+screenshots: setup-tests
+	@scripts/test-tools
+	@scripts/test-browser --config screenshots.config.ts
 
 bench: setup-bench
 	@$(BIN)/python -m bench $(ARGS)
@@ -80,7 +90,8 @@ lock: setup-tests
 	$(COMPILE) --group build --group bench --constraint requirements-dev.lock --output-file requirements-bench.lock
 	npm --prefix tests/clients/node install --package-lock-only --no-audit --no-fund
 	npm --prefix web install --package-lock-only --no-audit --no-fund
+	npm --prefix tests/browser install --package-lock-only --no-audit --no-fund
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/clients/node/node_modules web/node_modules web/dist
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/clients/node/node_modules web/node_modules web/dist tests/browser/node_modules tests/browser/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -49,6 +49,8 @@ class Status(Struct, frozen=True):
 
     listen: str
     target: str
+    page_id: str | None
+    """What it is called in the log, if it records."""
     accepted: int
     """Connections since it started."""
     connections: int
@@ -140,6 +142,7 @@ class Control:
         return Status(
             listen=str(self._proxy.address),
             target=str(self._proxy.target),
+            page_id=recorder.page_id if recorder else None,
             accepted=self._proxy.accepted,
             connections=len(self._proxy.links),
             heartbeats_dropped=self._proxy.heartbeats_dropped,

@@ -35,6 +35,8 @@ class Recorder:
         self, collector: str, write_key: str | None, say: Callable[[str], None], *, same_clock: bool = False
     ) -> None:
         """``collector`` is its address, such as ``http://127.0.0.1:8000``; with the ``same_clock`` if on this host."""
+        self.page_id = new_id().hex
+        """What tells this proxy's events from those of others."""
         self.recorded = 0
         self.lost = 0
         """Events that the collector refused, or that waited too long."""
@@ -46,7 +48,6 @@ class Recorder:
         self._same_clock = same_clock
         self._say = say
         self._complained = False
-        self._page = new_id().hex
         self._seq = 0
         self._waiting: deque[dict[str, Any]] = deque()
         self._some = asyncio.Event()
@@ -94,7 +95,7 @@ class Recorder:
         events = list(self._waiting)[:BATCH]
         body = {
             "client_id": CHAOS_CLIENT,
-            "page_id": self._page,
+            "page_id": self.page_id,
             "sdk": f"chaos/{__version__}",
             "sent_wall": time.time() * 1000,
             "events": events,
