@@ -19,6 +19,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 from typer.exceptions import Exit
 
+from bench.install import everything
 from bench.plots import plot
 from bench.report import write_report
 from bench.results import FORMAT, Outcome
@@ -71,6 +72,7 @@ def run(
     for name in chosen:
         if name not in WORKLOADS:
             raise typer.BadParameter(f"there is no workload {name}; there are {', '.join(WORKLOADS)}.")
+    everything(say)
     _raise_open_files()
     out.mkdir(parents=True, exist_ok=True)
     names = [name.strip() for name in only.split(",") if name.strip()]
@@ -91,6 +93,17 @@ def run(
     if failed:
         say(f"Could not run: {', '.join(failed)}.")
         raise Exit(1)
+
+
+@app.command()
+def prepare() -> None:
+    """Install what the benchmarks need and this machine lacks; root gets Debian's packages too.
+
+    Examples:
+
+        python -m bench prepare
+    """
+    everything(say)
 
 
 @app.command()

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,8 @@ from bench.stage import BUILD, BenchError
 
 LOAD: Final = Path(__file__).parent / "load"
 PEERS: Final = Path(__file__).parent / "peers"
+NGINX: Final = Path("/usr/sbin/nginx")
+NCHAN_MODULE: Final = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 
 
@@ -61,6 +64,25 @@ def debian_packages(packages: Sequence[str], say: Callable[[str], None]) -> None
     finally:
         if ours:
             _POLICY.unlink()
+
+
+def nginx_with_nchan(say: Callable[[str], None]) -> None:
+    """Install nginx and its module, unless they are there.
+
+    Raises:
+        BenchError: they cannot be installed.
+    """
+    if not (NCHAN_MODULE.exists() and NGINX.exists()):
+        debian_packages(["nginx", "libnginx-mod-nchan"], say)
+
+
+def everything(say: Callable[[str], None]) -> None:
+    """Install whatever can be installed, and say what cannot."""
+    for install in (partial(program, "load"), partial(program, "floor"), npm_packages, nginx_with_nchan):
+        try:
+            install(say)
+        except BenchError as error:
+            say(f"{error} The benchmarks that need it go on without it.")
 
 
 def npm_packages(say: Callable[[str], None]) -> None:

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import socket
 import subprocess
 from contextlib import closing
-from pathlib import Path
 from typing import Final
 
-from bench.install import debian_packages
+from bench.install import NCHAN_MODULE, NGINX, nginx_with_nchan
 from bench.peers.framing import message
 from bench.processes import family
 from bench.servers.http import post_all
 from bench.servers.server import START_SECONDS, Server
 from bench.stage import BenchError
-
-_MODULE: Final = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
-_NGINX: Final = "/usr/sbin/nginx"
 
 _CONFIGURATION: Final = """
 load_module {module};
@@ -52,18 +47,17 @@ class Nchan(Server):
     name = "nchan"
 
     async def start(self) -> None:
-        if not (_MODULE.exists() and shutil.which(_NGINX)):
-            debian_packages(["nginx", "libnginx-mod-nchan"], lambda _: None)
+        nginx_with_nchan(lambda _: None)
         with closing(socket.create_server(("127.0.0.1", 0))) as free:
             self.port = free.getsockname()[1]
         configuration = self.scratch / "nginx.conf"
         configuration.write_text(
             _CONFIGURATION.format(
-                module=_MODULE, scratch=self.scratch, port=self.port, files=20_000, connections=19_000
+                module=NCHAN_MODULE, scratch=self.scratch, port=self.port, files=20_000, connections=19_000
             ),
             encoding="utf-8",
         )
-        await self.run([_NGINX, "-c", configuration, "-p", self.scratch])
+        await self.run([NGINX, "-c", configuration, "-p", self.scratch])
         until = asyncio.get_running_loop().time() + START_SECONDS
         while asyncio.get_running_loop().time() < until:
             self.check()
@@ -88,7 +82,7 @@ class Nchan(Server):
     @staticmethod
     def versions() -> dict[str, str]:
         """Of nginx and nchan."""
-        nginx = subprocess.run([_NGINX, "-v"], capture_output=True, text=True, check=True).stderr
+        nginx = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=True).stderr
         package = subprocess.run(
             ["dpkg-query", "-W", "-f", "${Version}", "libnginx-mod-nchan"], capture_output=True, text=True, check=False
         ).stdout
