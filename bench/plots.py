@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.results import Figure, Outcome, summary
+from bench.tables import number
+
+_WIDE = 20
+"""Times the least median above which the greatest is shown on a logarithmic scale, or the least would not be seen."""
 
 _COLOURS = {True: "#2f6fde", False: "#b8bec9"}
 
@@ -32,17 +36,20 @@ def plot(outcome: Outcome, path: Path) -> bool:
         )
         for axis, figure in zip(axes[0], figures, strict=True):
             rows = _rows(outcome, figure)
-            for place, (label, ours, values) in enumerate(rows):
+            medians = [found.median for _, _, values in rows if (found := summary(values)) is not None]
+            if min(medians) > 0 and max(medians) / min(medians) > _WIDE:
+                axis.set_xscale("log")
+                axis.set_xlim(min(medians) / 3, max(medians) * 30)  # room for the numbers
+            else:
+                axis.set_xlim(0, max(max(values) for _, _, values in rows) * 1.35 or 1)
+            for place, (_, ours, values) in enumerate(rows):
                 found = summary(values)
                 assert found is not None  # noqa: S101 - rows without values are left out
                 axis.barh(place, found.median, color=_COLOURS[ours], height=0.62)
                 axis.plot(values, [place] * len(values), "|", color="#222222", markersize=7)
-                axis.text(found.median, place, f" {found.median:,.3g}", va="center", fontsize=8)
-                axis.set_yticks(range(len(rows)), [row[0] for row in rows])
-                del label
+                axis.text(found.high, place, f"  {number(found.median)}", va="center", fontsize=8)
+            axis.set_yticks(range(len(rows)), [label for label, _, _ in rows])
             axis.invert_yaxis()
-            axis.set_xlim(left=0)
-            axis.margins(x=0.18)
             axis.set_title(f"{figure.title} ({figure.unit}), {figure.better} is better", fontsize=9, loc="left")
             axis.spines[["top", "right"]].set_visible(False)
         picture.savefig(path, format="svg", metadata={"Date": None, "Creator": None})

@@ -13,6 +13,7 @@ from bench.report import write_report
 from bench.results import Asked, Figure, Machine, Outcome, Series, Verdict, judge, ratios, summary, verdict
 from bench.stage import BenchError
 from bench.tables import as_markdown, asked_table, measured_rows, number
+from bench.workloads import WORKLOADS
 
 RATE = Figure("rate", "messages delivered", "messages/s")
 CPU = Figure("cpu", "CPU", "µs/message", "lower")
@@ -162,3 +163,10 @@ def test_a_result_without_a_place_on_the_page_is_not_lost_silently(tmp_path: Pat
     page.write_text("<!-- bench:asked -->\n<!-- /bench -->\n")
     with pytest.raises(BenchError, match="no place for B3"):
         write_report([outcome()], tmp_path, page)
+
+
+def test_every_workload_has_its_place_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
+    for workload in WORKLOADS:
+        assert f"<!-- bench:{workload} -->" in page
+        assert f'<a id="{workload.lower()}"></a>' in page
