@@ -20,9 +20,8 @@ WRITERS, ROUNDS = 8, 25
 
 APPEND = """
 SELECT status FROM append_events(0::smallint, $1, $2, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, false,
-    '{0}', '{0}', '{NULL}', ARRAY[gen_random_uuid()], '{NULL}', '{NULL}',
-    '{NULL}', '{NULL}', '{1}', '{heartbeat.missed}', '{gateway}',
-    '{NULL}', '{NULL}', '{NULL}', ARRAY['{}'], NULL)
+    ARRAY[ROW(0, 0, NULL, gen_random_uuid(), NULL, NULL, NULL, NULL, 1, 'heartbeat.missed', 'gateway', NULL, NULL, NULL,
+              '{}', NULL)::appended_event])
 """
 
 

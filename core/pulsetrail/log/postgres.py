@@ -15,7 +15,7 @@ from pulsetrail.identity import ClientIdentity, shard_of
 from pulsetrail.log import MAX_BATCH, Appended, Batch, Cursor, Deployment, FencedEpoch, LeaseState
 from pulsetrail.log.connections import Connections, open_connection
 from pulsetrail.log.doorbell import Doorbell
-from pulsetrail.log.storable import holdable, in_range, page_seqs, repair, substitute
+from pulsetrail.log.storable import holdable, repair, rows, substitute
 from pulsetrail.observer import NullObserver, PipelineObserver
 from pulsetrail.statements import load_statements
 
@@ -89,24 +89,7 @@ class PostgresLog:
         return appended
 
     async def _append(self, batch: Batch, events: Sequence[Event]) -> Appended:
-        arguments = (
-            in_range([event.occurred_at for event in events]),
-            in_range([event.received_at for event in events]),
-            [event.node_epoch for event in events],
-            [event.event_id for event in events],
-            [event.connection_id for event in events],
-            [event.client_ref for event in events],
-            [event.connection_seq for event in events],
-            [event.close_code for event in events],
-            [event.schema_version for event in events],
-            [event.event_type for event in events],
-            [event.source for event in events],
-            [event.node_id for event in events],
-            [event.page_id for event in events],
-            [event.reason for event in events],
-            [event.payload.decode() for event in events],
-            page_seqs(events),
-        )
+        taken = rows(events)
         async with self._connections.one() as connection:
             status, last_seq, stored, position, recorded_at, skew_us = await connection.fetchrow(
                 _SQL["append"],
@@ -115,7 +98,7 @@ class PostgresLog:
                 batch.first_seq,
                 batch.steady_now_us,
                 batch.fill_hole,
-                *arguments,
+                taken,
             )
         if status == "lane_gap":
             raise LaneGap(last_seq, batch.first_seq)

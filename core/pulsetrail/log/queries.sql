@@ -3,7 +3,7 @@ SELECT shards, client_key FROM deployment
 
 -- name: append
 SELECT status, lane_seq, stored, head_position, head_recorded_at, skew_us
-FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+FROM append_events($1, $2, $3, $4, $5, $6)
 
 -- name: unstorable_payloads
 SELECT unstorable_payloads($1)

@@ -20,9 +20,10 @@ from typing import Final
 import asyncpg
 
 from pulsetrail.close_codes import Reason
-from pulsetrail.events import CATALOGUE, ConnectionLost, Source, encode_payload
+from pulsetrail.events import CATALOGUE, ConnectionLost, Event, Source, encode_payload
 from pulsetrail.identity import new_id
 from pulsetrail.log import MAX_BATCH
+from pulsetrail.log.storable import rows
 from pulsetrail.projections.runner import CONNECTION_ERRORS
 from pulsetrail.statements import load_statements
 
@@ -115,34 +116,31 @@ class Reaper:
             expired_at = await connection.fetchval(SQL["hold_lease"], node_id, epoch)
             if expired_at is None:
                 return 0
-            rows = await connection.fetch(SQL["still_open"], shard, node_id, epoch, expired_at, MAX_BATCH)
-            if not rows:
+            open_still = await connection.fetch(SQL["still_open"], shard, node_id, epoch, expired_at, MAX_BATCH)
+            if not open_still:
                 return 0
-            count = len(rows)
-            payloads = [encode_payload(ConnectionLost(opened_at=row["opened_at"])).decode() for row in rows]
+            ends = [
+                Event(
+                    event_id=new_id(),
+                    event_type=_LOST.name,
+                    schema_version=_LOST.version,
+                    source=Source.REAPER.value,
+                    occurred_at=row["lost_at"],
+                    received_at=row["now"],
+                    shard=shard,
+                    connection_id=row["connection_id"],
+                    node_id=node_id,
+                    node_epoch=epoch,
+                    client_ref=row["client_ref"],
+                    page_id=row["page_id"],
+                    reason=Reason.SERVER_LOST.value,
+                    payload=encode_payload(ConnectionLost(opened_at=row["opened_at"])),
+                )
+                for row in open_still
+            ]
             # A lane of its own for each transaction: whether one was committed is in the log, not in this process.
-            appended = await connection.fetchrow(
-                SQL["append"],
-                shard,
-                new_id(),
-                rows[0]["now"],
-                [row["lost_at"] for row in rows],
-                [row["now"] for row in rows],
-                [epoch] * count,
-                [new_id() for _ in rows],
-                [row["connection_id"] for row in rows],
-                [row["client_ref"] for row in rows],
-                [None] * count,
-                [None] * count,
-                [_LOST.version] * count,
-                [_LOST.name] * count,
-                [Source.REAPER.value] * count,
-                [node_id] * count,
-                [row["page_id"] for row in rows],
-                [Reason.SERVER_LOST.value] * count,
-                payloads,
-            )
+            appended = await connection.fetchrow(SQL["append"], shard, new_id(), open_still[0]["now"], rows(ends))
             if appended["status"] != "appended":
                 raise asyncpg.RaiseError(f"the reaper's ends were not appended: {appended['status']}")
             await connection.execute(SQL["reaped"], shard, node_id, epoch, appended["head_position"])
-        return count
+        return len(ends)

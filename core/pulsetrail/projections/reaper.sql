@@ -34,7 +34,7 @@ LIMIT $5
 
 -- name: append
 SELECT status, head_position
-FROM append_events($1, $2, 1, $3, false, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, NULL)
+FROM append_events($1, $2, 1, $3, false, $4)
 
 -- name: reaped
 UPDATE node_fence SET reaped_through = greatest(reaped_through, $4)
