@@ -5,7 +5,7 @@ SELECT s.shard, s.head_position, s.truncated_before,
 FROM log_shard s ORDER BY s.shard
 
 -- name: order
--- Rows of one append have one recorded_at and come from one process, whose ids only grow.
+-- Rows of one append, and of no other, have one recorded_at; they come from one process, whose ids only grow.
 WITH placed AS (
     SELECT position, recorded_at, event_id,
            lag(position, 1, $2 - 1) OVER by_position AS before_position,

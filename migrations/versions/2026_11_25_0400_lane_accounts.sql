@@ -73,7 +73,8 @@ BEGIN
         -- From here to the commit every append to the shard waits.
         UPDATE log_shard s
             SET head_position = s.head_position + append_events.stored,
-                head_recorded_at = greatest(s.head_recorded_at, v_now)
+                -- One that waited for the row has an older time than the one it waited for.
+                head_recorded_at = greatest(s.head_recorded_at + interval '1 microsecond', v_now)
             WHERE s.shard = p_shard
             RETURNING s.head_position, s.head_recorded_at INTO STRICT head_position, head_recorded_at;
         INSERT INTO events (position, recorded_at, occurred_at, received_at, node_epoch, event_id, connection_id,

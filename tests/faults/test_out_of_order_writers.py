@@ -15,7 +15,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from recorded_lives import all_rows, random_lives
+from recorded_lives import all_rows, minted_in_turn, random_lives
 from sizes import FULL
 
 from pulsetrail.errors import LogUnavailable
@@ -73,7 +73,8 @@ class Writers:
     async def _write(self, number: int) -> None:
         chance = Random(number)
         shard = number % SHARDS
-        events = [event for life in random_lives(500 + number, self._lives, shard=shard) for event in life.events]
+        lives = random_lives(500 + number, self._lives, shard=shard)
+        events = minted_in_turn(event for life in lives for event in life.events)
         producer, sent = new_id(), 0
         log = await PostgresLog.connect(self._url, application_name="writer", size=1)
         while sent < len(events):

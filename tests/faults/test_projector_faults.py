@@ -18,7 +18,7 @@ from random import Random
 import asyncpg
 import msgspec
 import pytest
-from recorded_lives import Life, all_rows, append, in_time, random_lives
+from recorded_lives import Life, all_rows, append, in_time, minted_in_turn, random_lives
 from sizes import FULL
 
 from pulsetrail.log import Log
@@ -134,7 +134,7 @@ class Traffic:
         self._number += 1
         if poison:
             lives.append(poisoned(Life("poison", shard=shard, opened_at=lives[1].opened_at).open().close(1)))
-        stream = in_time(lives)
+        stream = minted_in_turn(in_time(lives))
         self.events += len(stream)
         await append(self._log, stream)
 

@@ -80,6 +80,14 @@ async def test_positions_of_a_shard_count_from_one_without_gaps(log: Log) -> Non
     assert await log.head(0) == Cursor(30, recorded[-1].recorded_at)
 
 
+async def test_every_append_has_a_time_of_its_own_also_when_several_wait_for_each_other(log: Log) -> None:
+    batches = [a_batch(new_id(), 1, [an_event() for _ in range(3)]) for _ in range(40)]
+    appended = await asyncio.gather(*(log.append(batch) for batch in batches))
+    times = {answer.head.recorded_at for answer in appended}
+    assert len(times) == 40
+    assert {row.recorded_at for row in await log.read_after(0, Cursor(), 1_000)} == times
+
+
 async def test_shards_have_positions_of_their_own(log: Log) -> None:
     await log.append(a_batch(PRODUCER, 1, [an_event(shard=0)] * 3))
     await log.append(a_batch(PRODUCER, 1, [an_event(shard=2)], shard=2))

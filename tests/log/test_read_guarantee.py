@@ -131,4 +131,4 @@ async def test_recorded_at_does_not_go_back_when_the_clock_does(database_url: st
     await ahead.close()
     before = await postgres_log.head(0)
     appended = await postgres_log.append(a_batch(new_id(), 1, [an_event()]))
-    assert appended.head.recorded_at == before.recorded_at
+    assert appended.head.recorded_at == before.recorded_at + 1

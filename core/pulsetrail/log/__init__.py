@@ -7,7 +7,7 @@ Invariants of every log:
 
 - Positions of a shard are gapless from 1, and commit order equals position order. Positions of two shards are never
   compared.
-- ``recorded_at`` never goes back within a shard.
+- ``recorded_at`` grows with every append to a shard and is the same for all events of one.
 - A producer's rows arrive in the order of their sequence, each once (the *lane*); a page's telemetry is in the log once
   for each ``(page_id, seq)`` (the *page lane*).
 - Whatever an event holds, it never blocks the lane it came by (see ``storable``).

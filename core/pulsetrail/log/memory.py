@@ -71,7 +71,7 @@ class MemoryLog:
 
     def _store(self, shard: int, events: Sequence[Event]) -> int:
         recorded = self._events[shard]
-        recorded_at = max(self._clock(), self._head(shard).recorded_at)
+        recorded_at = max(self._clock(), self._head(shard).recorded_at + 1)
         before = len(recorded)
         position = self._head(shard).position
         for event, seq in zip(events, page_seqs(events) or [None] * len(events), strict=True):
