@@ -7,6 +7,7 @@ import hmac
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ from fastapi import FastAPI, Request, Response
 from pulsetrail import __version__
 from pulsetrail.addresses import networks
 from pulsetrail.bounded_http import BoundedHttp
+from pulsetrail.errands import complain
 from pulsetrail.journal import Journal
 from pulsetrail.log import Deployment, Log
 from pulsetrail.metrics import PipelineMetrics
@@ -81,7 +83,7 @@ def create_app(
         runs = (shipper.run(), dead_letters.run(sink), writer.run(), sample_loop(metrics))
         tasks = [asyncio.create_task(run) for run in runs]
         for task in tasks:
-            task.add_done_callback(_complain)
+            task.add_done_callback(partial(complain, logger, "collector"))
         try:
             yield
         finally:
@@ -157,9 +159,3 @@ def collector_server(app: FastAPI) -> uvicorn.Server:
         timeout_graceful_shutdown=10,
     )
     return uvicorn.Server(config)
-
-
-def _complain(task: asyncio.Task[None]) -> None:
-    """A part that stops by itself is a bug; without this nobody would hear of it."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("a part of the collector stopped: %r", error, exc_info=error)

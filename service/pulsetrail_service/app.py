@@ -10,12 +10,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Response
 
 from pulsetrail import __version__, user_agents
 from pulsetrail.addresses import networks
+from pulsetrail.errands import complain
 from pulsetrail.journal import Journal
 from pulsetrail.lifecycle import Limits
 from pulsetrail.log import Deployment, Log
@@ -159,7 +161,7 @@ class Gateway:
             runs.append(figures.run(self.settings.live_figures_interval))
         self._tasks = [asyncio.create_task(run) for run in runs]
         for task in self._tasks:
-            task.add_done_callback(_complain)
+            task.add_done_callback(partial(complain, logger, "gateway"))
         self.hub.wheel.start()
 
     async def drain(self) -> None:
@@ -266,9 +268,3 @@ def _admission(settings: Settings, authenticator: Authenticator) -> Admission:
         max_connections=settings.max_connections,
         max_connections_per_address=settings.max_connections_per_address,
     )
-
-
-def _complain(task: asyncio.Task[None]) -> None:
-    """A part that stops by itself is a bug; without this nobody would hear of it."""
-    if not task.cancelled() and task.exception() is not None:
-        logger.error("a part of the gateway stopped: %r", task.exception(), exc_info=task.exception())

@@ -6,12 +6,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
 from pulsetrail import ports
+from pulsetrail.errands import complain
 from pulsetrail.logs import configure_logs
 from pulsetrail.metrics import PipelineMetrics
 from pulsetrail.settings import Settings
@@ -38,19 +40,13 @@ async def beside(*errands: Coroutine[Any, Any, None]) -> AsyncIterator[list[asyn
     """Run errands for as long as the block runs."""
     tasks = [asyncio.create_task(errand) for errand in errands]
     for task in tasks:
-        task.add_done_callback(_complain)
+        task.add_done_callback(partial(complain, logger, "process"))
     try:
         yield tasks
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _complain(task: asyncio.Task[None]) -> None:
-    """A part that stops by itself is a bug; without this nobody would hear of it."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("a part of the process stopped: %r", error, exc_info=error)
 
 
 @contextmanager
