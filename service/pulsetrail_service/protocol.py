@@ -131,8 +131,9 @@ class WebSocket(asyncio.Protocol):
         tune(self.transport, user_timeout)
         self.transport.write(opening)
         if self._early:
+            # At once: what comes next from the socket must not overtake it.
             early, self._early = self._early, b""
-            self._loop.call_soon(self.data_received, early)
+            self.data_received(early)
 
     def refuse(self, opening: bytes, reason: Reason, code: int) -> None:
         """Write the ``opening`` and close at once with ``code``, which a browser can read, unlike a status."""
