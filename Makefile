@@ -11,7 +11,7 @@ TESTED := $(sort $(dir $(wildcard tests/*/*.py)))
 EMPTY :=
 ALL_TESTS := $(subst $(EMPTY) $(EMPTY),:,$(TESTED))
 
-.PHONY: help run demo pages test test-client test-web test-browser bench lint format lock setup setup-tests setup-bench clean
+.PHONY: help run demo pages test test-client test-web test-browser screenshots bench lint format lock setup setup-tests setup-bench clean
 
 help:
 	@echo "make run             set up and serve (ARGS=\"--port 9000 --workers 2\")"
@@ -21,6 +21,7 @@ help:
 	@echo "make test-client     the checks of the browser client, its size included"
 	@echo "make test-web        the checks of the Monitor page"
 	@echo "make test-browser    the Monitor page in Chromium behind the chaos proxy (ARGS=\"-g outage\")"
+	@echo "make screenshots     the README's pictures of the Monitor page, taken anew"
 	@echo "make bench           measure beside peers, 20 minutes (ARGS=\"B3 B5 --rounds 3\" measures a part)"
 	@echo "make lint            the checks without the tests"
 	@echo "make format          format the code"
@@ -51,6 +52,10 @@ test-web:
 test-browser: setup-tests
 	@scripts/test-tools
 	@scripts/test-browser $(ARGS)
+
+screenshots: setup-tests
+	@scripts/test-tools
+	@scripts/test-browser --config screenshots.config.ts
 
 bench: setup-bench
 	@$(BIN)/python -m bench $(ARGS)

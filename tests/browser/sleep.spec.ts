@@ -32,7 +32,7 @@ test("a hidden tab stays connected; a frozen one says good-bye and comes back wh
     const { row, closed, events } = await bothAccounts(service, before);
     expect([row.reason, row.initiator, row.wire_code]).toEqual(["client_asleep", "client", 4102]);
     expect(closed.close_code).toBe(4102);
-    expect(named(events, "heartbeat.missed"), "it answered while it was hidden").toEqual([]);
+    expect(named(events, "connection.stale"), "it answered while it was hidden").toEqual([]);
 
     const told = await history(
       service,

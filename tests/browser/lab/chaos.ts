@@ -38,13 +38,17 @@ export class Chaos {
     const command = ["chaos", "serve", "--listen", free, "--control", free, "--target", `127.0.0.1:${service.port}`];
     const child = spawn(program, [...module, ...command, "--json"], {
       env: service.environment,
-      stdio: ["ignore", "pipe", "ignore"],
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let complaint = "";
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      complaint = (complaint + text).slice(-1_000);
     });
     for await (const line of createInterface({ input: child.stdout })) {
       const { listen, control } = JSON.parse(line) as { listen: string; control: string };
       return new Chaos(child, `http://${listen}`, Number(control.split(":").pop()));
     }
-    throw new Error("The chaos proxy did not start.");
+    throw new Error(`The chaos proxy did not start: ${complaint}`);
   }
 
   /** Put a fault in force, for a time or until it is lifted; without a time a reset and a FIN happen once. */

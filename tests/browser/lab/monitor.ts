@@ -46,12 +46,12 @@ export class Monitor {
 
   /** Wait until a connection is there other than the one before. */
   async connectedAgain(before: string, patience = 20_000): Promise<string> {
-    await expect(this.fact("Connection")).not.toHaveText(before, { timeout: patience });
+    await expect(this.fact("Connection id")).not.toHaveText(before, { timeout: patience });
     return this.connected(patience);
   }
 
   async connectionId(): Promise<string> {
-    const id = (await this.fact("Connection").textContent()) ?? "";
+    const id = (await this.fact("Connection id").textContent({ timeout: 5_000 })) ?? "";
     expect(id).toMatch(/^[0-9a-f]{8}-/);
     return id;
   }

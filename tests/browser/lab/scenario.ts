@@ -34,7 +34,7 @@ export const test = base.extend<Lab, { readonly chromiumOfAll: Browser }>({
     { scope: "worker" },
   ],
   context: async ({ chromiumOfAll }, use) => {
-    const context = await chromiumOfAll.newContext();
+    const context = await chromiumOfAll.newContext({ reducedMotion: "reduce" });
     await use(context);
     await context.close();
   },

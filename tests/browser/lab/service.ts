@@ -33,8 +33,14 @@ export class Service implements Address {
   private process: ChildProcess | undefined;
   private output = "";
 
-  /** `settings` are environment variables; without `DATABASE_URL` the service has a database of its own. */
-  constructor(settings: NodeJS.ProcessEnv = {}) {
+  /**
+   * `settings` are environment variables; without `DATABASE_URL` the service has a database of its own. `demo` is `serve`
+   * with simulated clients.
+   */
+  constructor(
+    settings: NodeJS.ProcessEnv = {},
+    private readonly command: "serve" | "demo" = "serve",
+  ) {
     const inherited = Object.entries(process.env).filter(([name]) => !/^(PULSETRAIL_|.*DATABASE_URL$)/.test(name));
     const data = join(this.directory, "data");
     mkdirSync(data);
@@ -45,7 +51,7 @@ export class Service implements Address {
   async start(): Promise<void> {
     this.output = "";
     const [program, ...arguments_] = PULSETRAIL;
-    const child = spawn(program, [...arguments_, "serve", "--port", String(this.port)], {
+    const child = spawn(program, [...arguments_, this.command, "--port", String(this.port)], {
       cwd: this.directory,
       env: this.environment,
       stdio: ["ignore", "ignore", "pipe"],
