@@ -98,7 +98,7 @@ export function createClient(url: string, options: ClientOptions = {}): Client {
     const from = describe(before);
     const to = describe(state);
     const { attempt, connectionId: connection, end } = state;
-    if (from !== to) logger?.({ from, to, event: event[0], attempt, connection, ...end });
+    if (from !== to) logger?.({ from, to, event: event[0], attempt, connection, ...(end !== before.end && end) });
   }
 
   const world: World = {

@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from "vitest";
-import { createClient } from "../src/index.ts";
+import { createClient, type Transition } from "../src/index.ts";
 import { FakeEnv } from "../src/testing/index.ts";
 import { live, URL_, world } from "./world.ts";
 
@@ -126,6 +126,21 @@ describe("the client", () => {
     server.update(1);
     expect(client.getSnapshot()).toBe(before);
     expect(client.stream?.position).toBe(1);
+  });
+
+  it("says in the log why something ended where it ended, and not in every line after that", () => {
+    const lines: Transition[] = [];
+    const { env, server } = live({ logger: (line) => lines.push(line) });
+    lines.length = 0;
+    env.socket.end(1012);
+    env.advance(2_000);
+    server.accept();
+    expect(lines.map(({ to, code, cause }) => [to, code, cause])).toEqual([
+      ["waiting", 1012, "server_shutdown"],
+      ["connecting.socket", undefined, undefined],
+      ["connecting.welcome", undefined, undefined],
+      ["live", undefined, undefined],
+    ]);
   });
 
   it("logs each transition in one structured line, in development or to a logger, and is silent otherwise", () => {

@@ -42,6 +42,11 @@ const LONGEST_ROUND_MS = 600_000;
 const FINAL_BYTES = 60_000;
 const SESSION_KEY = "pulsetrail.session";
 
+/** Tenths of a millisecond are all that clocks of browsers give. */
+function rounded(_: string, value: unknown): unknown {
+  return typeof value === "number" ? Math.round(value * 10) / 10 : value;
+}
+
 /** A batch was taken, was no good, or has to be sent later. */
 type Outcome = "taken" | "refused" | "later";
 
@@ -87,7 +92,7 @@ export function startTelemetry(client: Client, options: TelemetryOptions = {}): 
 
   const put: Put = (type, fields, { connectionId, attempt }, { wall, mono }) => {
     const event = { seq: seq++, type, wall, mono, connection_id: connectionId, attempt, ...fields };
-    const json = JSON.stringify(event, (_, value) => (typeof value === "number" ? Math.round(value * 10) / 10 : value));
+    const json = JSON.stringify(event, rounded);
     queue.push({ type, json, bytes: bytesOf(json) });
     const fit = fitting(queue, QUEUE_EVENTS, QUEUE_BYTES, flying);
     queue = fit.kept;
@@ -126,7 +131,7 @@ export function startTelemetry(client: Client, options: TelemetryOptions = {}): 
     return () => {
       const { wall, mono } = env.now();
       const ctx = { visibility: env.visibility(), network: env.network(), effective_type: env.effectiveType() };
-      const text = JSON.stringify({ ...head, sent_wall: wall, sent_mono: mono, ctx });
+      const text = JSON.stringify({ ...head, sent_wall: wall, sent_mono: mono, ctx }, rounded);
       return `${text.slice(0, -1)},"events":[${entries.map(({ json }) => json)}]}`;
     };
   }
