@@ -40,6 +40,7 @@ pages:
 test: lint
 	@scripts/test-tools
 	@scripts/test-web
+	@scripts/test-client
 	$(BIN)/python -m pytest $(ARGS)
 
 test-client: setup-tests
