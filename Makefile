@@ -11,7 +11,7 @@ TESTED := $(sort $(dir $(wildcard tests/*/*.py)))
 EMPTY :=
 ALL_TESTS := $(subst $(EMPTY) $(EMPTY),:,$(TESTED))
 
-.PHONY: help run demo pages test test-client test-web test-browser bench lint format lock setup setup-tests setup-bench clean
+.PHONY: help run demo pages test test-client test-web test-browser bench long-run lint format lock setup setup-tests setup-bench clean
 
 help:
 	@echo "make run             set up and serve (ARGS=\"--port 9000 --workers 2\")"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-web        the checks of the Monitor page"
 	@echo "make test-browser    the Monitor page in Chromium behind the chaos proxy (ARGS=\"-g outage\")"
 	@echo "make bench           measure beside peers, 20 minutes (ARGS=\"B3 B5 --rounds 3\" measures a part)"
+	@echo "make long-run        10,000 connections for half an hour: does anything grow? (ARGS=\"--minutes 2 --connections 1000\")"
 	@echo "make lint            the checks without the tests"
 	@echo "make format          format the code"
 	@echo "make lock            bring the lock files up to date with pyproject.toml"
@@ -54,6 +55,9 @@ test-browser: setup-tests
 
 bench: setup-bench
 	@$(BIN)/python -m bench $(ARGS)
+
+long-run: setup-bench
+	@$(BIN)/python tests/faults/long_run.py $(ARGS)
 
 lint: setup-tests
 	$(BIN)/ruff check --no-cache .
