@@ -53,6 +53,7 @@ class Service:
         }
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._told_to_end = False
         self._output = data_dir.parent / f"{data_dir.name}.output"
 
     @property
@@ -70,6 +71,7 @@ class Service:
 
     def start(self, timeout: float = 90.0) -> None:
         """Start it and wait until it is ready."""
+        self._told_to_end = False
         before = self._output.stat().st_size if self._output.exists() else 0
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
@@ -104,9 +106,57 @@ class Service:
 
     def stop(self) -> int:
         """End it in order; returns its exit code."""
+        self.terminate()
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
         return self._process.wait(60)
+
+    def terminate(self) -> None:
+        """Tell it to end in order."""
+        os.kill(self.pid, signal.SIGTERM)
+        self._told_to_end = True
+
+    @property
+    def pid(self) -> int:
+        """Its first process, the supervisor."""
+        assert self._process is not None
+        return self._process.pid
+
+    def has_ended(self, patience: float) -> bool:
+        """Whether its supervisor has ended, or does within ``patience`` seconds."""
+        assert self._process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience)
+        return self._process.returncode is not None
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to end, and has not yet."""
+        assert self._process is not None
+        return self._told_to_end and self._process.poll() is None
+
+    def worker_pid(self, name: str) -> int:
+        """The process that said last that it is this worker, such as ``gateway-0``."""
+        return int(json.loads((self.data_dir / "run" / f"{name}.json").read_text())["pid"])
+
+    def kill_group(self) -> None:
+        """``kill -9`` of every process of it but the embedded Postgres, which has a session of its own."""
+        assert self._process is not None
+        os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait(30)
+
+    @contextlib.contextmanager
+    def frozen_postgres(self) -> Iterator[None]:
+        """The embedded Postgres is there and answers nobody, until the end of the block or its own."""
+        postmaster = self.postgres_pid()
+        frozen = [postmaster, *(pid for pid, parent, _ in _all_processes() if parent == postmaster)]
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in reversed(frozen):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def kill_everything(self) -> None:
         """``kill -9`` of every process of it, the embedded Postgres included, at once."""

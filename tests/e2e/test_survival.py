@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -123,11 +120,7 @@ async def test_postgres_away_under_traffic_costs_nothing(private_service: Privat
     stayed = [await opened(service, f"stays{number}") for number in range(20)]
     answering = [asyncio.create_task(answer(client)) for client, _ in stayed]
     connections = {connection for _, connection in stayed}
-    postgres = service.postgres_pid()
-    frozen = [pid for pid in service.processes() if _parent(pid) == postgres] + [postgres]
-    for pid in frozen:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with service.frozen_postgres():
         began, slowest = time.monotonic(), 0.0
         while time.monotonic() - began < OUTAGE:
             asked = time.monotonic()
@@ -140,9 +133,6 @@ async def test_postgres_away_under_traffic_costs_nothing(private_service: Privat
             ready = await http.get(f"{service.http}/readyz")
             assert ready.status_code == 200, "the gateway is ready without its database"
             assert "log" in ready.json()["degraded"]
-    finally:
-        for pid in reversed(frozen):
-            os.kill(pid, signal.SIGCONT)
     assert slowest < 2.0, "no handshake waited for the database"
     assert not any(task.done() for task in answering), "no connection was dropped"
     for client, _ in stayed:
@@ -155,10 +145,6 @@ async def test_postgres_away_under_traffic_costs_nothing(private_service: Privat
     assert names["connection.lost"] == 0
     assert names["heartbeat.missed"] == 0
     assert json.loads((await asyncio.to_thread(service.run, "log", "verify", "--json")).stdout)["findings"] == []
-
-
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 async def test_a_node_that_is_gone_for_good_has_its_connections_ended_once_by_another(

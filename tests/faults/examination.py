@@ -20,6 +20,8 @@ from pulsetrail.projections.builds import builds, cancel, rebuild
 from pulsetrail.verify import verify
 
 LOOK_SECONDS: Final = 0.25
+STILL_SECONDS: Final = 12.0
+"""When nothing was appended for so long, and nothing found or mended, nothing will be: a worker is back sooner."""
 DIFFERING_ROWS: Final = """
     SELECT count(*) FROM (
         (SELECT to_jsonb(l) FROM {live} l EXCEPT ALL SELECT to_jsonb(r) FROM {rebuilt} r)
@@ -62,15 +64,20 @@ class Examiner:
         return judge(self.clients, log, one_lane=self._one_lane)
 
     async def settle(self, patience: float) -> list[Finding]:
-        """What is still wrong after ``patience`` seconds; returns as soon as nothing is. The database may be away for
-        a part of that time."""
+        """What is still wrong after ``patience`` seconds; returns as soon as nothing is, and when nothing has moved for
+        ``STILL_SECONDS``. The database may be away for a part of that time."""
         until = time.monotonic() + patience
+        before: tuple[list[Finding], int] | None = None
+        still_since = 0.0
         while True:
             try:
                 findings = await self.look()
             except _AWAY as error:
                 findings = [Finding("log verify", "the database", f"it does not answer: {error!r}")]
-            if not findings or time.monotonic() >= until:
+            now = time.monotonic()
+            if before != (findings, self.events):
+                before, still_since = (findings, self.events), now
+            if not findings or now >= min(until, still_since + STILL_SECONDS):
                 return findings
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -146,7 +153,7 @@ def sum_of_samples(text: str, metric: str) -> float | None:
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines) if lines else None
 
 
-def assert_nothing_is_wrong(findings: Sequence[Finding]) -> None:
-    """Fail a test with everything that was found."""
+def assert_nothing_is_wrong(findings: Sequence[Finding], occasion: str = "") -> None:
+    """Fail a test with everything that was found, and on what occasion."""
     if findings:
-        raise AssertionError(f"{len(findings)} findings:\n{summary(findings)}")
+        raise AssertionError(f"{len(findings)} findings{occasion and f' ({occasion})'}:\n{summary(findings)}")

@@ -377,6 +377,18 @@ class Fleet:
         finally:
             self._talking = True
 
+    async def retire(self, patience: float = 30.0) -> None:
+        """Every client leaves for good, and nothing is said any more; what was said is acknowledged.
+
+        Raises:
+            AssertionError: after ``patience`` seconds it was not.
+        """
+        for client in self.clients:
+            client.leave("normal", for_good=True)
+        async with self.quiet(patience):
+            pass
+        self._talking = False
+
     # --- for its clients ---
 
     def spawn(self, client: Client) -> None:
