@@ -44,7 +44,7 @@ SETTINGS: Final = {
     **OPEN_HOUSE,
     "PULSETRAIL_HEARTBEAT_INTERVAL": "3",
     "PULSETRAIL_IDLE_TIMEOUT": "30",
-    "PULSETRAIL_JOURNAL_MAX_BYTES": str(1 << 20),  # small, so that it is purged and vacuumed all the time
+    "PULSETRAIL_JOURNAL_MAX_BYTES": str(4 << 20),  # purged long before it is full, and sheds nothing
 }
 
 

@@ -102,6 +102,23 @@ def test_what_is_said_of_a_drop_names_the_node_of_the_lost_event() -> None:
     assert (event.source, event.reason) == ("collector", "journal_full")
 
 
+async def test_nothing_is_shed_while_what_fills_the_journal_is_in_the_log_already(
+    journal: Journal, drops: Drops
+) -> None:
+    """With rows in several shards: their lanes are marked and purged apart."""
+    async with asyncio.timeout(60):
+        for number in range(3_000):
+            for shard in range(4):
+                journal.record(make_event("page.hidden", shard=shard))
+            await journal.durable()
+            if number % 50 == 0:
+                for lane in await journal.lanes():
+                    await journal.mark_shipped(lane.shard, lane.producer_id, lane.last_seq)
+                await asyncio.sleep(0.05)  # rows are marked as shipped once a second
+    assert drops.counts == {}
+    assert journal.fill < 0.7
+
+
 async def test_when_it_runs_full_detail_goes_first_then_accounts_and_every_one_is_counted(
     journal: Journal, drops: Drops
 ) -> None:

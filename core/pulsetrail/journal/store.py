@@ -249,15 +249,24 @@ class Store(SqliteFile):
     def purge(self, *, keep_seconds: float = KEEP_SHIPPED_SECONDS) -> int:
         """Delete one chunk of rows that were shipped at least ``keep_seconds`` ago; the number deleted."""
         cutoff = time.monotonic() - keep_seconds
-        while self._shipped and self._shipped[0][0] <= cutoff:
-            _, lane, seq = self._shipped[0]
-            seq = min(seq, lane.shipped_seq)
+        # Marks of several lanes in one go: there are more of them in a second than there are ticks.
+        removed = finished = 0
+        if self._shipped and self._shipped[0][0] <= cutoff:
             with self.transaction() as db:
-                removed = db.execute(SQL["purge_entries"], (lane.producer_no, lane.shard, seq, PURGE_ROWS)).rowcount
-            if removed:
-                return removed
-            self._shipped.popleft()
-            lane.purged_seq = max(lane.purged_seq, seq)
+                for marked_at, lane, seq in self._shipped:
+                    if marked_at > cutoff:
+                        break
+                    limit = PURGE_ROWS - removed
+                    seq = min(seq, lane.shipped_seq)
+                    removed += db.execute(SQL["purge_entries"], (lane.producer_no, lane.shard, seq, limit)).rowcount
+                    if removed >= PURGE_ROWS:
+                        break
+                    finished += 1
+        for _ in range(finished):
+            _, lane, seq = self._shipped.popleft()
+            lane.purged_seq = max(lane.purged_seq, min(seq, lane.shipped_seq))
+        if removed:
+            return removed
         self._remove_finished()
         with self.transaction() as db:
             return db.execute(SQL["purge_identities"], (now_us() - int(keep_seconds * 1_000_000), PURGE_ROWS)).rowcount

@@ -209,6 +209,9 @@ class Writer:
         finished(group, error, frozenset(event.shard for event, _ in rows))
         if error is None and rows:
             self._observer.journal_committed(len(rows), time.monotonic() - started)
+        if self.fill >= PURGE_EARLY:  # as fast as it fills, so that nothing is shed for the sake of shipped rows
+            self._guarded(lambda store: store.purge(keep_seconds=0))
+            self._measure()
 
     def _write(self, rows: list[tuple[Event, bytes]], identities: list[ClientIdentity]) -> None:
         needed = sum(len(body) for _, body in rows) / self._max_bytes
